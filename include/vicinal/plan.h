@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vicinal/problem.h"
+
+namespace vicinal {
+
+enum class Operation : std::uint8_t {
+  forward,   ///< output and logsumexp from query, key, value
+  backward,  ///< gradients of query, key, value (and extra tokens) from the gradients of output and logsumexp
+};
+
+/// How a kernel cuts the token grid. All boxes are in positions inside one dilation phase, axes padded to rank 3.
+struct Tiling {
+  PerAxis<std::int64_t> query_tile{1, 1, 1};  ///< queries that share one softmax block; volume <= `rows`
+  PerAxis<std::int64_t> key_tile{1, 1, 1};    ///< keys of one tile, laid from the corner of the halo; volume <= `columns`
+  PerAxis<std::int64_t> block{1, 1, 1};       ///< query tiles of one work item, per axis
+  std::int64_t rows = 1;                      ///< query slots computed per query tile, padding included
+  std::int64_t columns = 1;                   ///< key slots computed per key tile, padding included
+
+  friend bool operator==(const Tiling&, const Tiling&) = default;
+};
+
+/// What a plan is predicted to do. Multiply-adds are scalar ones; a score costs dim, its value dim_v.
+struct Cost {
+  double needed_multiply_adds = 0;   ///< by the definition of the problem
+  double visited_multiply_adds = 0;  ///< by the kernel, masked and padded slots included
+  double bytes = 0;                  ///< to and from memory, each tensor once
+  double seconds = 0;                ///< the model's estimate, used to rank kernels on one machine
+};
+
+/// A kernel that could not be used, and why.
+struct Refusal {
+  std::string kernel;
+  std::string reason;
+};
+
+/// What the caller may decide; everything else is the planner's choice.
+struct PlanOptions {
+  std::string backend;           ///< a name from `vicinal info`, such as "fused" or "reference"; empty: the cheapest
+  std::optional<Tiling> tiling;  ///< force the tile shapes
+};
+
+struct KernelRow;  // src/plan/registry.h
+
+/// A decision, complete: which kernel, which tiles, how much workspace. Immutable and cheap to copy.
+struct Plan {
+  Problem problem;                   ///< as asked
+  Operation operation = Operation::forward;
+  const KernelRow* kernel = nullptr; ///< the chosen row of the registry
+  Tiling tiling;
+  Cost cost;
+  std::size_t workspace_bytes = 0;   ///< that `run` needs from the caller; 64-byte aligned
+  std::vector<Refusal> refusals;     ///< the other rows of the registry for this operation, and why not
+
+  /// "fused_cpu", "reference", ...
+  [[nodiscard]] VICINAL_API std::string_view kernel_name() const;
+
+  /// A few lines for people: kernel, tiles, visited over needed, bytes, workspace, why the others refused.
+  [[nodiscard]] VICINAL_API std::string explain() const;
+};
+
+/// Validates and plans. Throws `Error` (invalid_argument, unsupported).
+VICINAL_API Plan make_plan(const Problem& problem, Operation operation, const PlanOptions& options = {});
+
+}  // namespace vicinal

@@ -1,0 +1,46 @@
+#pragma once
+
+// Every kernel of the library is one row here. Planner, CLI, tests and benchmarks walk the rows, so a kernel is
+// planned, checked and measured the moment it is registered, and gone when its row is deleted.
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+
+#include "core/view.h"
+#include "vicinal/attention.h"
+#include "vicinal/plan.h"
+
+namespace vicinal {
+
+struct KernelRow {
+  std::string_view name;     ///< unique, such as "fused_cpu_forward"
+  std::string_view backend;  ///< what users ask for: "reference", "fused"
+  Operation operation;
+  DeviceType device;
+
+  /// Why this kernel cannot do a (valid, rank 3) problem; success where it can.
+  Status (*supports)(const Problem& grid);
+  /// The tile shapes it would use, the best by its own cost model.
+  Tiling (*tiling)(const Problem& grid);
+  /// Whether it can run with tile shapes that the caller forces.
+  Status (*accepts)(const Problem& grid, const Tiling& tiling);
+  Cost (*cost)(const Problem& grid, const Tiling& tiling);
+  std::size_t (*workspace)(const Problem& grid, const Tiling& tiling);
+
+  /// Exactly one is set, by `operation`. Called with a rank-3 problem, checked tensors and at least one batch entry.
+  void (*forward)(const Problem& grid, const Tiling& tiling, const ForwardViews& tensors, const Execution& execution);
+  void (*backward)(const Problem& grid, const Tiling& tiling, const BackwardViews& tensors,
+                   const Execution& execution);
+};
+
+/// All kernels of this build, in order of preference where costs tie.
+std::span<const KernelRow> registry();
+
+// The rows, each defined beside its kernel.
+extern const KernelRow kReferenceForward;
+extern const KernelRow kReferenceBackward;
+extern const KernelRow kFusedCpuForward;
+extern const KernelRow kFusedCpuBackward;
+
+}  // namespace vicinal
