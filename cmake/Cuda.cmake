@@ -1,0 +1,27 @@
+# Decides whether CUDA kernels are built, and says so in one line. Sets VICINAL_HAS_CUDA.
+
+set(VICINAL_HAS_CUDA OFF)
+if(NOT VICINAL_CUDA)
+  message(STATUS "CUDA: off (VICINAL_CUDA=OFF)")
+  return()
+endif()
+
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  if(NOT VICINAL_CUDA STREQUAL "AUTO")
+    message(FATAL_ERROR "VICINAL_CUDA=${VICINAL_CUDA}, but no CUDA compiler was found. Put nvcc on PATH, or set CUDACXX.")
+  endif()
+  message(STATUS "CUDA: not found, building for the CPU only")
+  return()
+endif()
+
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+endif()
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+enable_language(CUDA)
+set(VICINAL_HAS_CUDA ON)
+message(STATUS "CUDA: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")

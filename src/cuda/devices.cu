@@ -1,0 +1,23 @@
+#include "cuda/devices.h"
+
+#include <cuda_runtime_api.h>
+
+namespace vicinal::cuda {
+
+bool built() { return true; }
+
+std::vector<DeviceInfo> devices() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) return {};  // no driver, or one older than this runtime
+
+  std::vector<DeviceInfo> found;
+  for (int ordinal = 0; ordinal < count; ++ordinal) {
+    cudaDeviceProp properties{};
+    if (cudaGetDeviceProperties(&properties, ordinal) != cudaSuccess) return {};
+    found.push_back({properties.name, properties.major, properties.minor, properties.totalGlobalMem,
+                     properties.multiProcessorCount});
+  }
+  return found;
+}
+
+}  // namespace vicinal::cuda

@@ -1,0 +1,25 @@
+#pragma once
+
+// The CUDA devices of this machine, for code that includes no CUDA header. A build without CUDA sees none.
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace vicinal::cuda {
+
+struct DeviceInfo {
+  std::string name;
+  int compute_major = 0;
+  int compute_minor = 0;
+  std::size_t memory_bytes = 0;
+  int multiprocessors = 0;
+};
+
+/// Whether this build holds CUDA code.
+bool built();
+
+/// In order of their ordinals; empty where there is no device, no driver or no CUDA in this build.
+std::vector<DeviceInfo> devices();
+
+}  // namespace vicinal::cuda
