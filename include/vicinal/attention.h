@@ -7,7 +7,8 @@
 
 namespace vicinal {
 
-/// Tensors of a forward pass. B batch, H heads, G heads_kv, D dim, E dim_v, N extra_kv; the last dimension is contiguous.
+/// Tensors of a forward pass. B batch, H heads, G heads_kv, D dim, E dim_v, N extra_kv; the last dimension is
+/// contiguous.
 struct ForwardTensors {
   Tensor query;        ///< [B, *layout, H, D]
   Tensor key;          ///< [B, *layout, G, D]
@@ -21,23 +22,23 @@ struct ForwardTensors {
 /// Tensors of a backward pass; shapes as above, each gradient shaped like what it is the gradient of.
 struct BackwardTensors {
   Tensor query, key, value, extra_key, extra_value;
-  Tensor output;             ///< of the forward pass
-  Tensor logsumexp;          ///< of the forward pass
-  Tensor grad_output;        ///< [B, *layout, H, E]
-  Tensor grad_logsumexp;     ///< [B, *layout, H], dtype of logsumexp; absent means zero
-  Tensor grad_query;         ///< written
-  Tensor grad_key;           ///< written
-  Tensor grad_value;         ///< written
-  Tensor grad_extra_key;     ///< written; absent when N is 0
-  Tensor grad_extra_value;   ///< written; absent when N is 0
+  Tensor output;            ///< of the forward pass
+  Tensor logsumexp;         ///< of the forward pass
+  Tensor grad_output;       ///< [B, *layout, H, E]
+  Tensor grad_logsumexp;    ///< [B, *layout, H], dtype of logsumexp; absent means zero
+  Tensor grad_query;        ///< written
+  Tensor grad_key;          ///< written
+  Tensor grad_value;        ///< written
+  Tensor grad_extra_key;    ///< written; absent when N is 0
+  Tensor grad_extra_value;  ///< written; absent when N is 0
 };
 
 /// Where a plan runs.
 struct Execution {
-  void* workspace = nullptr;          ///< plan.workspace_bytes bytes, 64-byte aligned, on the plan's device
+  void* workspace = nullptr;  ///< plan.workspace_bytes bytes, 64-byte aligned, on the plan's device
   std::size_t workspace_bytes = 0;
-  int threads = 0;                    ///< CPU: 0 means as many as OpenMP would use
-  void* stream = nullptr;             ///< CUDA: a cudaStream_t
+  int threads = 0;         ///< CPU: 0 means as many as OpenMP would use
+  void* stream = nullptr;  ///< CUDA: a cudaStream_t
 };
 
 /// Checks every tensor against the plan, then computes. On any error nothing is written.

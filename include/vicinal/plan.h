@@ -19,10 +19,10 @@ enum class Operation : std::uint8_t {
 /// How a kernel cuts the token grid. All boxes are in positions inside one dilation phase, axes padded to rank 3.
 struct Tiling {
   PerAxis<std::int64_t> query_tile{1, 1, 1};  ///< queries that share one softmax block; volume <= `rows`
-  PerAxis<std::int64_t> key_tile{1, 1, 1};    ///< keys of one tile, laid from the corner of the halo; volume <= `columns`
-  PerAxis<std::int64_t> block{1, 1, 1};       ///< query tiles of one work item, per axis
-  std::int64_t rows = 1;                      ///< query slots computed per query tile, padding included
-  std::int64_t columns = 1;                   ///< key slots computed per key tile, padding included
+  PerAxis<std::int64_t> key_tile{1, 1, 1};  ///< keys of one tile, laid from the corner of the halo; volume <= `columns`
+  PerAxis<std::int64_t> block{1, 1, 1};     ///< query tiles of one work item, per axis
+  std::int64_t rows = 1;                    ///< query slots computed per query tile, padding included
+  std::int64_t columns = 1;                 ///< key slots computed per key tile, padding included
 
   friend bool operator==(const Tiling&, const Tiling&) = default;
 };
@@ -51,13 +51,13 @@ struct KernelRow;  // src/plan/registry.h
 
 /// A decision, complete: which kernel, which tiles, how much workspace. Immutable and cheap to copy.
 struct Plan {
-  Problem problem;                   ///< as asked
+  Problem problem;  ///< as asked
   Operation operation = Operation::forward;
-  const KernelRow* kernel = nullptr; ///< the chosen row of the registry
+  const KernelRow* kernel = nullptr;  ///< the chosen row of the registry
   Tiling tiling;
   Cost cost;
-  std::size_t workspace_bytes = 0;   ///< that `run` needs from the caller; 64-byte aligned
-  std::vector<Refusal> refusals;     ///< the other rows of the registry for this operation, and why not
+  std::size_t workspace_bytes = 0;  ///< that `run` needs from the caller; 64-byte aligned
+  std::vector<Refusal> refusals;    ///< the other rows of the registry for this operation, and why not
 
   /// "fused_cpu", "reference", ...
   [[nodiscard]] VICINAL_API std::string_view kernel_name() const;

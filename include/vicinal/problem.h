@@ -25,20 +25,20 @@ using PerAxis = std::array<T, 3>;
 /// A key is attended when every axis agrees; `extra_kv` additional tokens are attended by every query.
 /// Semantics: docs/semantics.md; Hassani, Hwu, Shi 2024 (arXiv 2403.04690), section 2.
 struct Problem {
-  int rank = 2;                                ///< axes of the token grid, 1 to 3
-  std::int64_t batch = 1;                      ///< 0 is legal and computes nothing
-  std::int64_t heads = 1;                      ///< query heads
-  std::int64_t heads_kv = 1;                   ///< key/value heads; divides `heads` (GQA, MQA)
-  std::int64_t dim = 64;                       ///< head dim of query and key
-  std::int64_t dim_v = 64;                     ///< head dim of value and output
-  PerAxis<std::int64_t> layout{1, 1, 1};       ///< extents of the token grid
-  PerAxis<std::int64_t> window{1, 1, 1};       ///< tokens; window * dilation <= extent
-  PerAxis<std::int64_t> stride{1, 1, 1};       ///< tokens; 1 <= stride <= window
-  PerAxis<std::int64_t> dilation{1, 1, 1};     ///< tokens, at least 1
+  int rank = 2;                             ///< axes of the token grid, 1 to 3
+  std::int64_t batch = 1;                   ///< 0 is legal and computes nothing
+  std::int64_t heads = 1;                   ///< query heads
+  std::int64_t heads_kv = 1;                ///< key/value heads; divides `heads` (GQA, MQA)
+  std::int64_t dim = 64;                    ///< head dim of query and key
+  std::int64_t dim_v = 64;                  ///< head dim of value and output
+  PerAxis<std::int64_t> layout{1, 1, 1};    ///< extents of the token grid
+  PerAxis<std::int64_t> window{1, 1, 1};    ///< tokens; window * dilation <= extent
+  PerAxis<std::int64_t> stride{1, 1, 1};    ///< tokens; 1 <= stride <= window
+  PerAxis<std::int64_t> dilation{1, 1, 1};  ///< tokens, at least 1
   PerAxis<bool> causal{false, false, false};
-  std::int64_t extra_kv = 0;                   ///< additional key/value tokens seen by every query
-  std::optional<double> scale;                 ///< of the scores; dim^-0.5 when absent; 0 and negative are legal
-  DType dtype = DType::fp32;                   ///< of query, key, value, output and their gradients
+  std::int64_t extra_kv = 0;    ///< additional key/value tokens seen by every query
+  std::optional<double> scale;  ///< of the scores; dim^-0.5 when absent; 0 and negative are legal
+  DType dtype = DType::fp32;    ///< of query, key, value, output and their gradients
   Device device{};
 
   friend bool operator==(const Problem&, const Problem&) = default;

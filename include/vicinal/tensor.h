@@ -22,7 +22,8 @@ struct Device {
 /// Batch, three axes, heads, head dim.
 inline constexpr int kMaxTensorRank = 6;
 
-/// A strided array that the library does not own. A default-constructed tensor (`data == nullptr`, rank 0) means "absent".
+/// A strided array that the library does not own. A default-constructed tensor (`data == nullptr`, rank 0) means
+/// "absent".
 struct Tensor {
   void* data = nullptr;
   int rank = 0;

@@ -49,12 +49,13 @@ Status axis_is_valid(const Problem& problem, int axis) {
     if (value < 1) return Status::refuse(fmt::format("{}[{}] = {}; allowed: at least 1", name, axis, value));
   }
   if (window > extent / dilation) {
-    const std::string covered =
-        dilation == 1 ? ""
-                      : fmt::format(" with dilation[{}] = {} covers {:.0f} tokens", axis, dilation,
-                                    static_cast<double>(window) * static_cast<double>(dilation));
-    return Status::refuse(fmt::format("window[{0}] = {1}{2}, but layout[{0}] = {3}; allowed: window * dilation <= extent",
-                                      axis, window, covered, extent));
+    const std::string covered = dilation == 1
+                                    ? ""
+                                    : fmt::format(" with dilation[{}] = {} covers {:.0f} tokens", axis, dilation,
+                                                  static_cast<double>(window) * static_cast<double>(dilation));
+    return Status::refuse(
+        fmt::format("window[{0}] = {1}{2}, but layout[{0}] = {3}; allowed: window * dilation <= extent", axis, window,
+                    covered, extent));
   }
   if (stride < 1 || stride > window) {
     return Status::refuse(fmt::format("stride[{0}] = {1}; allowed: 1 to window[{0}] = {2}", axis, stride, window));
@@ -155,8 +156,8 @@ Problem padded_to_rank_3(const Problem& problem) {
 
 std::string to_string(const Problem& problem) {
   const int rank = problem.rank;
-  std::string text = fmt::format("--layout {} --window {}", per_axis(problem.layout, rank, "x"),
-                                 per_axis(problem.window, rank, "x"));
+  std::string text =
+      fmt::format("--layout {} --window {}", per_axis(problem.layout, rank, "x"), per_axis(problem.window, rank, "x"));
   if (!all_equal<std::int64_t>(problem.stride, rank, 1)) text += " --stride " + per_axis(problem.stride, rank, "x");
   if (!all_equal<std::int64_t>(problem.dilation, rank, 1)) {
     text += " --dilation " + per_axis(problem.dilation, rank, "x");

@@ -44,9 +44,8 @@ double visited_pairs(const Problem& grid, const Tiling& tiling) {
       }
       return sum;
     });
-    query_tiles *= sum_over_groups(grid, a, [=](const AxisWindow& axis) {
-      return static_cast<double>(ceil_div(axis.members, rows));
-    });
+    query_tiles *= sum_over_groups(
+        grid, a, [=](const AxisWindow& axis) { return static_cast<double>(ceil_div(axis.members, rows)); });
   }
   tile_pairs += query_tiles * static_cast<double>(ceil_div(grid.extra_kv, tiling.columns));
   return tile_pairs * static_cast<double>(tiling.rows) * static_cast<double>(tiling.columns);

@@ -16,9 +16,7 @@ namespace vicinal {
 struct Box {
   std::array<Interval, 3> axes{};
 
-  VICINAL_HOST_DEVICE constexpr std::int64_t volume() const {
-    return axes[0].size() * axes[1].size() * axes[2].size();
-  }
+  VICINAL_HOST_DEVICE constexpr std::int64_t volume() const { return axes[0].size() * axes[1].size() * axes[2].size(); }
   friend constexpr bool operator==(const Box&, const Box&) = default;
 };
 

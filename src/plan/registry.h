@@ -30,8 +30,7 @@ struct KernelRow {
 
   /// Exactly one is set, by `operation`. Called with a rank-3 problem, checked tensors and at least one batch entry.
   void (*forward)(const Problem& grid, const Tiling& tiling, const ForwardViews& tensors, const Execution& execution);
-  void (*backward)(const Problem& grid, const Tiling& tiling, const BackwardViews& tensors,
-                   const Execution& execution);
+  void (*backward)(const Problem& grid, const Tiling& tiling, const BackwardViews& tensors, const Execution& execution);
 };
 
 /// All kernels of this build, in order of preference where costs tie.
