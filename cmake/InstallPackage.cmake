@@ -1,5 +1,5 @@
-# What `cmake --install` puts where, and the package that find_package(vicinal) reads. Relocatable: every path in it is
-# relative to the file itself.
+# What `cmake --install` puts where. Two components: `cpp`, the library with the package that find_package(vicinal)
+# reads (relocatable: every path in it is relative to itself), and `python`, what goes into the wheel.
 
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -18,3 +18,10 @@ configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/vicinal-config.cmake.i
 write_basic_package_version_file(vicinal-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/vicinal-config.cmake ${PROJECT_BINARY_DIR}/vicinal-config-version.cmake
         DESTINATION ${package_dir} COMPONENT cpp)
+
+if(TARGET vicinal_cli)
+  install(TARGETS vicinal_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT cpp)
+  if(SKBUILD)
+    install(TARGETS vicinal_cli RUNTIME DESTINATION ${SKBUILD_SCRIPTS_DIR} COMPONENT python)
+  endif()
+endif()
