@@ -3,6 +3,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
+#include <span>
 #include <string_view>
 
 #include "vicinal/export.h"
@@ -35,6 +37,15 @@ struct Tensor {
   /// A tensor was given (an empty one may have no memory).
   [[nodiscard]] bool present() const noexcept { return rank != 0; }
 };
+
+/// A tensor over contiguous memory of the caller's, the last dimension fastest; `sizes` in elements.
+/// Throws `Error` (invalid_argument) for more than `kMaxTensorRank` sizes.
+VICINAL_API Tensor contiguous(void* data, std::span<const std::int64_t> sizes, DType dtype = DType::fp32,
+                              Device device = {});
+inline Tensor contiguous(void* data, std::initializer_list<std::int64_t> sizes, DType dtype = DType::fp32,
+                         Device device = {}) {
+  return contiguous(data, std::span(sizes.begin(), sizes.size()), dtype, device);
+}
 
 /// Bytes of one element.
 VICINAL_API std::size_t size_of(DType dtype) noexcept;

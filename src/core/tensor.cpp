@@ -1,6 +1,25 @@
 #include "vicinal/tensor.h"
 
+#include <fmt/format.h>
+
+#include "vicinal/error.h"
+
 namespace vicinal {
+
+Tensor contiguous(void* data, std::span<const std::int64_t> sizes, DType dtype, Device device) {
+  if (sizes.size() > kMaxTensorRank) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("sizes has {} entries; allowed: at most {}", sizes.size(), kMaxTensorRank));
+  }
+  Tensor tensor{.data = data, .rank = static_cast<int>(sizes.size()), .dtype = dtype, .device = device};
+  std::int64_t stride = 1;
+  for (std::size_t i = sizes.size(); i-- > 0;) {
+    tensor.sizes[i] = sizes[i];
+    tensor.strides[i] = stride;
+    stride *= sizes[i];
+  }
+  return tensor;
+}
 
 std::size_t size_of(DType dtype) noexcept {
   switch (dtype) {
