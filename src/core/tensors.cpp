@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdlib>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,6 +33,11 @@ struct Expectation {
 std::string name_of_device(const Device& device) {
   if (device.type == DeviceType::cpu) return "cpu";
   return fmt::format("{}:{}", name_of(device.type), device.index);
+}
+
+bool is_empty(const Tensor& tensor) {
+  const auto sizes = std::span(tensor.sizes).first(tensor.rank);
+  return std::find(sizes.begin(), sizes.end(), 0) != sizes.end();
 }
 
 /// Checks tensors one after the other and remembers the first reason to refuse.
@@ -115,38 +121,34 @@ class Checker {
       return Status::refuse(fmt::format("{} has stride {} along its last dimension; allowed: 1 (contiguous)",
                                         expected.name, tensor.strides[last]));
     }
-    if (expected.access == Expectation::Access::read) return {};
+    if (expected.access == Expectation::Access::read || is_empty(tensor)) return {};
 
     // A written tensor must not overlap itself: taken from the smallest stride up, each stride steps over all that the
     // smaller ones reach. Any permutation or slice of dense memory passes.
     std::array<int, kMaxTensorRank> order{};
-    int count = 0;
-    for (int i = 0; i < tensor.rank; ++i) {
-      if (tensor.sizes[i] == 0) return {};
-      if (tensor.sizes[i] > 1) order[count++] = i;
-    }
-    std::sort(order.begin(), order.begin() + count,
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(),
               [&](int a, int b) { return magnitude(tensor.strides[a]) < magnitude(tensor.strides[b]); });
     std::uint64_t reach = 0;  // elements between the lowest and the highest so far
-    for (int i = 0; i < count; ++i) {
-      const std::uint64_t stride = magnitude(tensor.strides[order[i]]);
+    for (const int dimension : order) {
+      const std::int64_t extent = dimension < tensor.rank ? tensor.sizes[dimension] : 1;
+      if (extent == 1) continue;
+      const std::uint64_t stride = magnitude(tensor.strides[dimension]);
       if (stride <= reach) {
         return Status::refuse(fmt::format(
             "{} has stride {} along dimension {} of extent {}, so that its elements overlap; allowed for a tensor that "
             "is written: strides under which no two elements share memory",
-            expected.name, tensor.strides[order[i]], order[i], tensor.sizes[order[i]]));
+            expected.name, tensor.strides[dimension], dimension, extent));
       }
-      const std::uint64_t steps = static_cast<std::uint64_t>(tensor.sizes[order[i]] - 1);
-      // On overflow check_address has the better message.
-      if (stride > std::numeric_limits<std::int64_t>::max() / steps) return {};
+      const auto steps = static_cast<std::uint64_t>(extent - 1);
+      if (stride > kMostBytes / steps) return {};  // check_address has the better message
       reach += stride * steps;
     }
     return {};
   }
 
   [[nodiscard]] Status check_address(const Expectation& expected, const Tensor& tensor) const {
-    const auto sizes = std::span(tensor.sizes).first(tensor.rank);
-    if (std::find(sizes.begin(), sizes.end(), 0) != sizes.end()) return {};  // no element, no address
+    if (is_empty(tensor)) return {};
     if (tensor.data == nullptr) {
       return Status::refuse(fmt::format("{} has no data (a null pointer); allowed: the address of its first element",
                                         expected.name));

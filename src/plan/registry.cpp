@@ -1,0 +1,15 @@
+#include "plan/registry.h"
+
+#include <array>
+
+namespace vicinal {
+
+std::span<const KernelRow> registry() {
+  static const std::array rows{
+      kReferenceForward,
+      kReferenceBackward,
+  };
+  return rows;
+}
+
+}  // namespace vicinal
