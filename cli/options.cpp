@@ -1,0 +1,114 @@
+#include "options.h"
+
+#include <algorithm>
+#include <functional>
+
+namespace vicinal::cli {
+namespace {
+
+std::int64_t volume(const PerAxis<std::int64_t>& tile) { return tile[0] * tile[1] * tile[2]; }
+
+// Tiles are boxes of the padded grid: leading axes of extent 1.
+PerAxis<std::int64_t> padded(std::string_view argument, const std::vector<std::int64_t>& values, int rank) {
+  PerAxis<std::int64_t> tile = bench::broadcast(argument, values, rank);
+  std::rotate(tile.begin(), tile.begin() + rank, tile.end());
+  return tile;
+}
+
+}  // namespace
+
+void ProblemOptions::add_axes(CLI::App& command, const std::string& name, std::vector<std::int64_t>& values,
+                              const std::string& description) {
+  command
+      .add_option_function<std::string>(
+          "--" + name, [&values, name](const std::string& text) { values = bench::parse_axes(name, text); },
+          description)
+      ->type_name("INT[xINT[xINT]]")
+      ->group("Problem");
+}
+
+void ProblemOptions::add_shape(CLI::App& command) {
+  add_axes(command, "layout", spec.layout, "Extents of the token grid, one per axis");
+  command.add_option("--batch", spec.batch, "Batch entries")->group("Problem")->capture_default_str();
+  command.add_option("--heads", spec.heads, "Query heads")->group("Problem")->capture_default_str();
+  command.add_option("--heads-kv", spec.heads_kv, "Key/value heads; as many as query heads when absent")
+      ->group("Problem");
+  command.add_option("--dim", spec.dim, "Head dim of query and key")->group("Problem")->capture_default_str();
+  command.add_option("--dim-v", spec.dim_v, "Head dim of value and output; that of the key when absent")
+      ->group("Problem");
+  command.add_option("--extra-kv", spec.extra_kv, "Additional key/value tokens that every query sees")
+      ->group("Problem")
+      ->capture_default_str();
+}
+
+void ProblemOptions::add_neighborhood(CLI::App& command) {
+  add_axes(command, "window", spec.window, "Tokens that a query sees along each axis; one value stands for all axes");
+  add_axes(command, "stride", spec.stride, "Tokens that share one window, along each axis [1]");
+  add_axes(command, "dilation", spec.dilation, "Distance between neighbors, along each axis [1]");
+  add_axes(command, "causal", spec.causal, "1 where only tokens at or before the query are seen, such as 1,0,0 [0]");
+  command.add_option("--scale", spec.scale, "Of the scores; dim^-0.5 when absent")->group("Problem");
+  command
+      .add_option_function<std::string>(
+          "--dtype", [this](const std::string& text) { spec.dtype = *(dtype = bench::parse_dtype(text)); },
+          "fp64, fp32, fp16 or bf16")
+      ->group("Problem");
+}
+
+void ProblemOptions::add_device(CLI::App& command) {
+  command
+      .add_option_function<std::string>(
+          "--device", [this](const std::string& text) { spec.device = *(device = bench::parse_device(text)); },
+          "cpu, cuda or cuda:N [cpu]")
+      ->group("Problem");
+}
+
+void PlanningOptions::add(CLI::App& command) {
+  const auto add_tile = [&](const std::string& name, std::optional<std::vector<std::int64_t>>& values,
+                            const std::string& description) {
+    command
+        .add_option_function<std::string>(
+            "--" + name, [&values, name](const std::string& text) { values = bench::parse_axes(name, text); },
+            description)
+        ->type_name("INT[xINT[xINT]]")
+        ->group("Planning");
+  };
+  command.add_option("--backend", backend_, "Use this one, a name from `vicinal info`; the cheapest when absent")
+      ->group("Planning");
+  add_tile("tile-query", query_tile_, "Force the box of queries of one softmax block");
+  add_tile("tile-key", key_tile_, "Force the box of keys of one tile");
+  add_tile("tile-block", block_, "Force the query tiles of one work item, along each axis");
+  command.add_option("--tile-rows", rows_, "Force the query slots computed per query tile")->group("Planning");
+  command.add_option("--tile-columns", columns_, "Force the key slots computed per key tile")->group("Planning");
+}
+
+PlanOptions PlanningOptions::resolve(const Problem& problem, Operation operation) const {
+  PlanOptions options{backend_, std::nullopt};
+  if (!query_tile_ && !key_tile_ && !block_ && !rows_ && !columns_) return options;
+  Tiling tiling = make_plan(problem, operation, options).tiling;
+  if (query_tile_) tiling.query_tile = padded("tile-query", *query_tile_, problem.rank);
+  if (key_tile_) tiling.key_tile = padded("tile-key", *key_tile_, problem.rank);
+  if (block_) tiling.block = padded("tile-block", *block_, problem.rank);
+  tiling.rows = rows_.value_or(std::max(tiling.rows, volume(tiling.query_tile)));
+  tiling.columns = columns_.value_or(std::max(tiling.columns, volume(tiling.key_tile)));
+  options.tiling = tiling;
+  return options;
+}
+
+void OperationOptions::add(CLI::App& command) {
+  command.add_flag("--forward", forward_, "The forward pass only");
+  command.add_flag("--backward", backward_, "The backward pass only");
+}
+
+std::vector<Operation> OperationOptions::operations() const {
+  std::vector<Operation> result;
+  if (forward_ || !backward_) result.push_back(Operation::forward);
+  if (backward_ || !forward_) result.push_back(Operation::backward);
+  return result;
+}
+
+void add_threads(CLI::App& command, int& threads) {
+  command.add_option("--threads", threads, "CPU threads; as many as OpenMP would use when absent")
+      ->check(CLI::PositiveNumber);
+}
+
+}  // namespace vicinal::cli

@@ -1,0 +1,72 @@
+#pragma once
+
+// The options that subcommands share: the same words say the same thing in all of them.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "bench/problem_spec.h"
+#include "vicinal/plan.h"
+
+namespace vicinal::cli {
+
+/// How to write the options of a problem, for the --help texts.
+inline constexpr const char* kProblemExample =
+    "--layout 30x48x80 --window 18x24x24 --heads 24 --dim 128 --dtype bf16 --causal 1,0,0";
+
+/// The options that say what a problem is. Keep it alive while the program's arguments are parsed.
+class ProblemOptions {
+ public:
+  /// --layout --batch --heads --heads-kv --dim --dim-v --extra-kv: what tensors otherwise say.
+  void add_shape(CLI::App& command);
+  /// --window --stride --dilation --causal --scale --dtype
+  void add_neighborhood(CLI::App& command);
+  /// --device
+  void add_device(CLI::App& command);
+
+  bench::ProblemSpec spec;
+  std::optional<DType> dtype;    ///< when --dtype was given; `spec.dtype` follows it
+  std::optional<Device> device;  ///< when --device was given; `spec.device` follows it
+
+ private:
+  void add_axes(CLI::App& command, const std::string& name, std::vector<std::int64_t>& values,
+                const std::string& description);
+};
+
+/// The options that take decisions away from the planner.
+class PlanningOptions {
+ public:
+  /// --backend and the --tile options
+  void add(CLI::App& command);
+
+  /// Those for one problem. Tile options that were not given keep what the chosen kernel would use.
+  [[nodiscard]] PlanOptions resolve(const Problem& problem, Operation operation) const;
+
+ private:
+  std::string backend_;
+  std::optional<std::vector<std::int64_t>> query_tile_;
+  std::optional<std::vector<std::int64_t>> key_tile_;
+  std::optional<std::vector<std::int64_t>> block_;
+  std::optional<std::int64_t> rows_;
+  std::optional<std::int64_t> columns_;
+};
+
+/// --forward and --backward; neither means both.
+class OperationOptions {
+ public:
+  void add(CLI::App& command);
+  [[nodiscard]] std::vector<Operation> operations() const;
+
+ private:
+  bool forward_ = false;
+  bool backward_ = false;
+};
+
+/// --threads
+void add_threads(CLI::App& command, int& threads);
+
+}  // namespace vicinal::cli

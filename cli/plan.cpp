@@ -1,0 +1,81 @@
+// vicinal plan: what would run, and why.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "bench/record.h"
+#include "bench/suite.h"
+#include "commands.h"
+#include "options.h"
+#include "vicinal/plan.h"
+
+namespace vicinal::cli {
+namespace {
+
+struct PlanArguments {
+  ProblemOptions problem;
+  PlanningOptions planning;
+  OperationOptions operations;
+  bool json = false;
+};
+
+nlohmann::ordered_json plan_json(const Plan& plan) {
+  nlohmann::ordered_json refusals = nlohmann::json::array();
+  for (const Refusal& refusal : plan.refusals) {
+    refusals.push_back({{"kernel", refusal.kernel}, {"reason", refusal.reason}});
+  }
+  return {{"operation", bench::name_of(plan.operation)},
+          {"problem", bench::problem_json(plan.problem)},
+          {"command", to_string(plan.problem)},
+          {"kernel", plan.kernel_name()},
+          {"tiling",
+           {{"query_tile", plan.tiling.query_tile},
+            {"key_tile", plan.tiling.key_tile},
+            {"block", plan.tiling.block},
+            {"rows", plan.tiling.rows},
+            {"columns", plan.tiling.columns}}},
+          {"cost",
+           {{"needed_multiply_adds", plan.cost.needed_multiply_adds},
+            {"visited_multiply_adds", plan.cost.visited_multiply_adds},
+            {"bytes", plan.cost.bytes},
+            {"seconds", plan.cost.seconds}}},
+          {"workspace_bytes", plan.workspace_bytes},
+          {"refusals", refusals}};
+}
+
+ExitCode run_plan(const PlanArguments& arguments) {
+  const Problem problem = arguments.problem.spec.resolve();
+  std::vector<Plan> plans;
+  for (const Operation operation : arguments.operations.operations()) {
+    plans.push_back(make_plan(problem, operation, arguments.planning.resolve(problem, operation)));
+  }
+  if (arguments.json) {
+    nlohmann::ordered_json list = nlohmann::json::array();
+    for (const Plan& plan : plans) list.push_back(plan_json(plan));
+    fmt::print("{}\n", list.dump(2));
+    return kSuccess;
+  }
+  for (std::size_t i = 0; i < plans.size(); ++i) fmt::print("{}{}", i == 0 ? "" : "\n", plans[i].explain());
+  return kSuccess;
+}
+
+}  // namespace
+
+Command add_plan(CLI::App& program) {
+  CLI::App* command = program.add_subcommand("plan", "Explain which kernel and which tiles a problem would get");
+  command->footer(fmt::format("Example:\n  vicinal plan {}", kProblemExample));
+  const auto arguments = std::make_shared<PlanArguments>();
+  arguments->problem.add_shape(*command);
+  arguments->problem.add_neighborhood(*command);
+  arguments->problem.add_device(*command);
+  arguments->planning.add(*command);
+  arguments->operations.add(*command);
+  command->add_flag("--json", arguments->json, "Print a JSON list, one entry per operation");
+  return {command, [arguments] { return run_plan(*arguments); }};
+}
+
+}  // namespace vicinal::cli
