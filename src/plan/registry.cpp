@@ -6,6 +6,8 @@ namespace vicinal {
 
 std::span<const KernelRow> registry() {
   static const std::array rows{
+      kFusedCpuForward,
+      kFusedCpuBackward,
       kReferenceForward,
       kReferenceBackward,
   };

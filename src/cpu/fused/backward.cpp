@@ -1,0 +1,320 @@
+// Fused neighborhood attention on the CPU, backward: gradients of query, key, value and extra tokens in one pass over
+// (query tile, key tile) pairs, with the probabilities recomputed from logsumexp (paper, section 3.2).
+//
+// A work item is a slab of one key/value head (see Schedule): one thread walks its blocks in order, so sums never depend
+// on the number of threads. Gradients of the staged keys are summed beside them and added to the whole once per block.
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/fused/backward.cpp"
+#include <hwy/foreach_target.h>
+// clang-format off: foreach_target.h must come first
+#include <hwy/highway.h>
+// clang-format on
+
+#include <limits>
+
+#include "cpu/fused/gradient_sums.h"
+#include "cpu/fused/kernels.h"
+#include "cpu/fused/schedule.h"
+#include "cpu/fused/tile-inl.h"
+#include "cpu/parallel.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vicinal::cpu::HWY_NAMESPACE {
+
+/// A thread's scratch for one work item. Rows of padded width where they are read as vectors.
+template <class C>
+struct BackwardScratch {
+  C* key;             // [tile_keys][dim]
+  C* value;           // [tile_keys][dim_v]
+  C* grad_key;        // [tile_keys][padded(dim)], times 1 / scale
+  C* grad_value;      // [tile_keys][padded(dim_v)]
+  C* probabilities;   // [kChunk][16]
+  C* grad_scores;     // [kChunk][16]
+  C* rows;            // [16][padded(max(dim, dim_v))]
+  C* query_rows;      // per tile [16][padded(dim)]
+  C* query;           // per tile [padded(dim)][16], scaled so that scores are in base 2
+  C* grad_query;      // per tile [padded(dim)][16], times 1 / scale
+  C* grad_out_rows;   // per tile [16][padded(dim_v)]
+  C* grad_out;        // per tile [padded(dim_v)][16]
+  C* logsumexp;       // per tile [16], base 2; +inf in lanes that hold no query, so that their probabilities are 0
+  C* delta;           // per tile [16], rowsum(grad_output * output) - grad_logsumexp
+  KeyList<C> list;
+  TileGeometry* tiles;
+
+  BackwardScratch(const Schedule& schedule, Carver& carver) {
+    const Problem& grid = schedule.grid();
+    const std::int64_t block = schedule.block_tiles();
+    const std::int64_t dim = padded(grid.dim);
+    const std::int64_t dim_v = padded(grid.dim_v);
+    key = carver.take<C>(schedule.tile_keys() * grid.dim);
+    value = carver.take<C>(schedule.tile_keys() * grid.dim_v);
+    grad_key = carver.take<C>(schedule.tile_keys() * dim);
+    grad_value = carver.take<C>(schedule.tile_keys() * dim_v);
+    probabilities = carver.take<C>(kChunk * kLanes);
+    grad_scores = carver.take<C>(kChunk * kLanes);
+    rows = carver.take<C>(kLanes * std::max(dim, dim_v));
+    query_rows = carver.take<C>(block * dim * kLanes);
+    query = carver.take<C>(block * dim * kLanes);
+    grad_query = carver.take<C>(block * dim * kLanes);
+    grad_out_rows = carver.take<C>(block * dim_v * kLanes);
+    grad_out = carver.take<C>(block * dim_v * kLanes);
+    logsumexp = carver.take<C>(block * kLanes);
+    delta = carver.take<C>(block * kLanes);
+    tiles = carver.take<TileGeometry>(block);
+    list.carve(carver, schedule.tiling().key_tile);
+  }
+};
+
+template <class Element>
+class BackwardItem {
+  using C = Compute<Element>;
+
+ public:
+  BackwardItem(const Schedule& schedule, const BackwardViews& tensors, const GradientSums<C>& sums, const Slice& slice,
+               std::int64_t slab, BackwardScratch<C>& scratch)
+      : schedule_(schedule),
+        grid_(schedule.grid()),
+        tensors_(tensors),
+        sums_(sums),
+        slice_(slice),
+        slab_(slab),
+        s_(scratch),
+        dim_(padded(grid_.dim)),
+        dim_v_(padded(grid_.dim_v)),
+        scale_(static_cast<C>(grid_.effective_scale())) {}
+
+  void run(const Box& slab_queries) {
+    const std::int64_t share = grid_.heads / grid_.heads_kv;
+    for (std::int64_t head = slice_.head * share; head < (slice_.head + 1) * share; ++head) {
+      for_each_tile(slab_queries, schedule_.block_shape(), [&](const Box& queries) {
+        begin(head, queries);
+        attend_to_halo(queries);
+        if (grid_.extra_kv > 0) attend_to_extra_tokens();
+        finish(head);
+      });
+    }
+  }
+
+ private:
+  template <class T>
+  PhaseView<T> view(const View& tensor, std::int64_t head) const {
+    return phase_view<T>(tensor, slice_.batch, head, grid_, slice_.groups);
+  }
+
+  void begin(std::int64_t head, const Box& queries) {
+    const auto query = view<const Element>(tensors_.query, head);
+    const auto output = view<const Element>(tensors_.output, head);
+    const auto grad_output = view<const Element>(tensors_.grad_output, head);
+    tile_count_ = 0;
+    for_each_tile(queries, schedule_.tiling().query_tile, [&](const Box& tile) {
+      const std::int64_t t = tile_count_++;
+      s_.tiles[t] = TileGeometry(slice_.grid, tile);
+      C* query_rows = s_.query_rows + t * dim_ * kLanes;
+      load_query_rows<Element>(query, tile, grid_.dim, dim_, query_rows);
+      rows_to_lanes(query_rows, dim_, grid_.dim, s_.query + t * dim_ * kLanes);
+      scale_lanes(static_cast<C>(grid_.effective_scale() * kLog2e), grid_.dim, s_.query + t * dim_ * kLanes);
+      C* grad_out_rows = s_.grad_out_rows + t * dim_v_ * kLanes;
+      load_query_rows<Element>(grad_output, tile, grid_.dim_v, dim_v_, grad_out_rows);
+      rows_to_lanes(grad_out_rows, dim_v_, grid_.dim_v, s_.grad_out + t * dim_v_ * kLanes);
+      load_query_rows<Element>(output, tile, grid_.dim_v, dim_v_, s_.rows);
+      std::fill_n(s_.grad_query + t * dim_ * kLanes, grid_.dim * kLanes, C{0});
+      load_row_statistics(t, head, grad_out_rows);
+    });
+  }
+
+  void load_row_statistics(std::int64_t t, std::int64_t head, const C* grad_out_rows) {
+    C* logsumexp = s_.logsumexp + t * kLanes;
+    C* delta = s_.delta + t * kLanes;
+    std::fill_n(logsumexp, kLanes, std::numeric_limits<C>::infinity());
+    std::fill_n(delta, kLanes, C{0});
+    const auto saved = view<const C>(tensors_.logsumexp, head);
+    const auto visit = [&](auto grad_of) {
+      for_each_position(s_.tiles[t].queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t lane) {
+        logsumexp[lane] = *saved.at(x, y, z) * static_cast<C>(kLog2e);
+        delta[lane] = dot(grad_out_rows + lane * dim_v_, s_.rows + lane * dim_v_, grid_.dim_v) - grad_of(x, y, z);
+      });
+    };
+    if (tensors_.grad_logsumexp) {
+      const auto grad = view<const C>(tensors_.grad_logsumexp, head);
+      visit([&](std::int64_t x, std::int64_t y, std::int64_t z) { return *grad.at(x, y, z); });
+    } else {
+      visit([](std::int64_t, std::int64_t, std::int64_t) { return C{0}; });
+    }
+  }
+
+  void attend_to_halo(const Box& queries) {
+    const auto key = view<const Element>(tensors_.key, slice_.head);
+    const auto value = view<const Element>(tensors_.value, slice_.head);
+    const auto grad_key = view<C>(sums_.key, slice_.head);
+    const auto grad_value = view<C>(sums_.value, slice_.head);
+    for_each_tile(slice_.grid.halo(queries), schedule_.tiling().key_tile, [&](const Box& keys) {
+      stage_keys(key, value, keys);
+      for (std::int64_t t = 0; t < tile_count_; ++t) {
+        s_.list.select(slice_.grid, s_.tiles[t], keys);
+        attend(t);
+      }
+      add_gradients(grad_key, grad_value, keys);
+    });
+  }
+
+  void attend_to_extra_tokens() {
+    const auto key = extra_view<const Element>(tensors_.extra_key, slice_.batch, slice_.head);
+    const auto value = extra_view<const Element>(tensors_.extra_value, slice_.batch, slice_.head);
+    const auto grad_key = sums_.slab_extra_key(slab_);
+    const auto grad_value = sums_.slab_extra_value(slab_);
+    const Box all{{Interval{0, 1}, Interval{0, 1}, Interval{0, grid_.extra_kv}}};
+    for_each_tile(all, {1, 1, schedule_.tile_keys()}, [&](const Box& keys) {
+      stage_keys(key, value, keys);
+      s_.list.select_all(keys.volume());
+      for (std::int64_t t = 0; t < tile_count_; ++t) attend(t);
+      add_gradients(grad_key, grad_value, keys);
+    });
+  }
+
+  void stage_keys(const PhaseView<const Element>& key, const PhaseView<const Element>& value, const Box& keys) {
+    stage<Element>(key, keys, grid_.dim, s_.key);
+    stage<Element>(value, keys, grid_.dim_v, s_.value);
+    std::fill_n(s_.grad_key, keys.volume() * dim_, C{0});
+    std::fill_n(s_.grad_value, keys.volume() * dim_v_, C{0});
+  }
+
+  void add_gradients(const PhaseView<C>& grad_key, const PhaseView<C>& grad_value, const Box& keys) {
+    for_each_position(keys, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t row) {
+      add_row(s_.grad_key + row * dim_, scale_, grad_key.at(x, y, z), grid_.dim);
+      add_row(s_.grad_value + row * dim_v_, C{1}, grad_value.at(x, y, z), grid_.dim_v);
+    });
+  }
+
+  /// Gradients from the pairs of query tile t and the listed keys.
+  void attend(std::int64_t t) {
+    for (std::int64_t first = 0; first < s_.list.count(); first += kChunk) {
+      const std::int64_t count = std::min(kChunk, s_.list.count() - first);
+      const std::int32_t* rows = s_.list.rows() + first;
+      products(s_.key, grid_.dim, rows, count, s_.query + t * dim_ * kLanes, grid_.dim, s_.probabilities);
+      products(s_.value, grid_.dim_v, rows, count, s_.grad_out + t * dim_v_ * kLanes, grid_.dim_v, s_.grad_scores);
+      if (s_.list.masked()) {
+        differentiate_softmax<true>(t, first, count);
+      } else {
+        differentiate_softmax<false>(t, first, count);
+      }
+      scatter_products(s_.probabilities, s_.grad_out_rows + t * dim_v_ * kLanes, dim_v_, s_.grad_value, rows, count);
+      scatter_products(s_.grad_scores, s_.query_rows + t * dim_ * kLanes, dim_, s_.grad_key, rows, count);
+      accumulate(s_.key, grid_.dim, grid_.dim, rows, count, s_.grad_scores, s_.grad_query + t * dim_ * kLanes);
+    }
+  }
+
+  /// Scores become probabilities P = exp(S - logsumexp), and dP becomes dS = P * (dP - delta).
+  template <bool kMasked>
+  void differentiate_softmax(std::int64_t t, std::int64_t first, std::int64_t count) {
+    const Tag<C> d;
+    constexpr int N = kVectorLanes<C>;
+    Vec<C> logsumexp[kVectors<C>];
+    Vec<C> delta[kVectors<C>];
+    for (int v = 0; v < kVectors<C>; ++v) {
+      logsumexp[v] = hn::Load(d, s_.logsumexp + t * kLanes + v * N);
+      delta[v] = hn::Load(d, s_.delta + t * kLanes + v * N);
+    }
+    for (std::int64_t j = 0; j < count; ++j) {
+      for (int v = 0; v < kVectors<C>; ++v) {
+        const std::int64_t at = j * kLanes + v * N;
+        auto p = exp2<C>(hn::Sub(hn::Load(d, s_.probabilities + at), logsumexp[v]));
+        auto grad = hn::Mul(p, hn::Sub(hn::Load(d, s_.grad_scores + at), delta[v]));
+        if constexpr (kMasked) {
+          const auto attended = s_.list.mask(first + j, v);
+          p = hn::IfThenElseZero(attended, p);
+          grad = hn::IfThenElseZero(attended, grad);
+        }
+        hn::Store(p, d, s_.probabilities + at);
+        hn::Store(grad, d, s_.grad_scores + at);
+      }
+    }
+  }
+
+  void finish(std::int64_t head) {
+    const auto grad_query = view<Element>(tensors_.grad_query, head);
+    for (std::int64_t t = 0; t < tile_count_; ++t) {
+      lanes_to_rows(s_.grad_query + t * dim_ * kLanes, grid_.dim, s_.rows, dim_);
+      for_each_position(s_.tiles[t].queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t lane) {
+        store_row<Element>(s_.rows + lane * dim_, scale_, grad_query.at(x, y, z), grid_.dim);
+      });
+    }
+  }
+
+  const Schedule& schedule_;
+  const Problem& grid_;
+  const BackwardViews& tensors_;
+  const GradientSums<C>& sums_;
+  const Slice& slice_;
+  const std::int64_t slab_;
+  BackwardScratch<C>& s_;
+  const std::int64_t dim_;
+  const std::int64_t dim_v_;
+  const C scale_;
+  std::int64_t tile_count_ = 0;
+};
+
+template <class Element>
+void backward_slabs(const Schedule& schedule, const BackwardViews& tensors, const GradientSums<Compute<Element>>& sums,
+                    int threads) {
+  using C = Compute<Element>;
+  Carver sizes(nullptr);
+  BackwardScratch<C>{schedule, sizes};
+  for (int wave = 0; wave < schedule.waves(); ++wave) {
+    parallel_for(schedule.slab_items(wave), threads, [&](std::int64_t item, int) {
+      Slice slice;
+      Box queries;
+      std::int64_t slab;
+      if (!schedule.slab_item(wave, item, slice, queries, slab)) return;
+      Carver carver(thread_scratch(sizes.used()));
+      BackwardScratch<C> scratch(schedule, carver);
+      BackwardItem<Element>(schedule, tensors, sums, slice, slab, scratch).run(queries);
+    });
+  }
+}
+
+template <class Element>
+void store_sums(const Compute<Element>* sum, Element* destination, std::int64_t count) {
+  store_row<Element>(sum, 1, destination, count);
+}
+
+template <class Element>
+void backward_pass(const Schedule& schedule, const BackwardViews& tensors, void* workspace, int threads) {
+  using C = Compute<Element>;
+  const GradientSums<C> sums(schedule, tensors, workspace, std::is_same_v<Element, C>);
+  sums.clear(threads);
+  backward_slabs<Element>(schedule, tensors, sums, threads);
+  sums.template finish<Element>(tensors, threads, store_sums<Element>);
+}
+
+void fused_backward(const Schedule& schedule, const BackwardViews& tensors, void* workspace, int threads) {
+  switch (schedule.grid().dtype) {
+    case DType::fp64: return backward_pass<double>(schedule, tensors, workspace, threads);
+    case DType::fp32: return backward_pass<float>(schedule, tensors, workspace, threads);
+    case DType::fp16: return backward_pass<hwy::float16_t>(schedule, tensors, workspace, threads);
+    case DType::bf16: return backward_pass<hwy::bfloat16_t>(schedule, tensors, workspace, threads);
+  }
+}
+
+}  // namespace vicinal::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace vicinal::cpu {
+
+HWY_EXPORT(fused_backward);
+
+void run_fused_backward(const Problem& grid, const Tiling& tiling, const BackwardViews& tensors,
+                        const Execution& execution) {
+  const Schedule schedule(grid, tiling, Operation::backward);
+  HWY_DYNAMIC_DISPATCH(fused_backward)(schedule, tensors, execution.workspace, thread_count(execution.threads));
+}
+
+std::size_t fused_backward_workspace(const Problem& grid, const Tiling& tiling) {
+  const Schedule schedule(grid, tiling, Operation::backward);
+  return grid.dtype == DType::fp64 ? GradientSums<double>::workspace_bytes(schedule)
+                                   : GradientSums<float>::workspace_bytes(schedule);
+}
+
+}  // namespace vicinal::cpu
+#endif

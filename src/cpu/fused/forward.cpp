@@ -1,0 +1,247 @@
+// Fused neighborhood attention on the CPU, forward: online softmax over tiles of keys, memory proportional to tokens.
+//
+// A work item is a block of query tiles of one head. The keys of its halo are staged tile by tile (converted to compute
+// type, rows contiguous); each query tile then visits exactly the keys of its own halo, with no mask code where all its
+// queries attend to all of them.
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/fused/forward.cpp"
+#include <hwy/foreach_target.h>
+// clang-format off: foreach_target.h must come first
+#include <hwy/highway.h>
+// clang-format on
+
+#include <cmath>
+#include <limits>
+
+#include "cpu/fused/kernels.h"
+#include "cpu/fused/schedule.h"
+#include "cpu/fused/tile-inl.h"
+#include "cpu/parallel.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vicinal::cpu::HWY_NAMESPACE {
+
+/// A thread's scratch for one work item.
+template <class C>
+struct ForwardScratch {
+  C* key;            // [tile_keys][dim]
+  C* value;          // [tile_keys][dim_v]
+  C* scores;         // [kChunk][16], then probabilities
+  C* rows;           // [16][padded(max(dim, dim_v))]
+  C* query;          // per tile [padded(dim)][16], scaled so that scores are in base 2
+  C* output;         // per tile [padded(dim_v)][16], not yet normalised
+  C* row_max;        // per tile [16], base 2
+  C* row_sum;        // per tile [16]
+  KeyList<C> list;
+  TileGeometry* tiles;
+
+  ForwardScratch(const Schedule& schedule, Carver& carver) {
+    const Problem& grid = schedule.grid();
+    const std::int64_t block = schedule.block_tiles();
+    key = carver.take<C>(schedule.tile_keys() * grid.dim);
+    value = carver.take<C>(schedule.tile_keys() * grid.dim_v);
+    scores = carver.take<C>(kChunk * kLanes);
+    rows = carver.take<C>(kLanes * padded(std::max(grid.dim, grid.dim_v)));
+    query = carver.take<C>(block * padded(grid.dim) * kLanes);
+    output = carver.take<C>(block * padded(grid.dim_v) * kLanes);
+    row_max = carver.take<C>(block * kLanes);
+    row_sum = carver.take<C>(block * kLanes);
+    tiles = carver.take<TileGeometry>(block);
+    list.carve(carver, schedule.tiling().key_tile);
+  }
+};
+
+template <class Element>
+class ForwardItem {
+  using C = Compute<Element>;
+
+ public:
+  ForwardItem(const Schedule& schedule, const ForwardViews& tensors, const Slice& slice, ForwardScratch<C>& scratch)
+      : schedule_(schedule), grid_(schedule.grid()), tensors_(tensors), slice_(slice), s_(scratch) {}
+
+  void run(const Box& queries) {
+    begin(queries);
+    const std::int64_t head_kv = slice_.head / (grid_.heads / grid_.heads_kv);
+    const auto key = phase_view<const Element>(tensors_.key, slice_.batch, head_kv, grid_, slice_.groups);
+    const auto value = phase_view<const Element>(tensors_.value, slice_.batch, head_kv, grid_, slice_.groups);
+    for_each_tile(slice_.grid.halo(queries), schedule_.tiling().key_tile, [&](const Box& keys) {
+      stage<Element>(key, keys, grid_.dim, s_.key);
+      stage<Element>(value, keys, grid_.dim_v, s_.value);
+      for (std::int64_t t = 0; t < tile_count_; ++t) {
+        s_.list.select(slice_.grid, s_.tiles[t], keys);
+        attend(t);
+      }
+    });
+    if (grid_.extra_kv > 0) attend_to_extra_tokens(head_kv);
+    finish();
+  }
+
+ private:
+  void begin(const Box& queries) {
+    const auto query = phase_view<const Element>(tensors_.query, slice_.batch, slice_.head, grid_, slice_.groups);
+    const std::int64_t pitch = padded(grid_.dim);
+    const auto scale = static_cast<C>(grid_.effective_scale() * kLog2e);
+    tile_count_ = 0;
+    for_each_tile(queries, schedule_.tiling().query_tile, [&](const Box& tile) {
+      const std::int64_t t = tile_count_++;
+      s_.tiles[t] = TileGeometry(slice_.grid, tile);
+      load_query_rows<Element>(query, tile, grid_.dim, pitch, s_.rows);
+      C* lanes = query_of(t);
+      rows_to_lanes(s_.rows, pitch, grid_.dim, lanes);
+      scale_lanes(scale, grid_.dim, lanes);
+      std::fill_n(output_of(t), grid_.dim_v * kLanes, C{0});
+      std::fill_n(s_.row_max + t * kLanes, kLanes, -std::numeric_limits<C>::infinity());
+      std::fill_n(s_.row_sum + t * kLanes, kLanes, C{0});
+    });
+  }
+
+  void attend_to_extra_tokens(std::int64_t head_kv) {
+    const auto key = extra_view<const Element>(tensors_.extra_key, slice_.batch, head_kv);
+    const auto value = extra_view<const Element>(tensors_.extra_value, slice_.batch, head_kv);
+    const Box all{{Interval{0, 1}, Interval{0, 1}, Interval{0, grid_.extra_kv}}};
+    for_each_tile(all, {1, 1, schedule_.tile_keys()}, [&](const Box& keys) {
+      stage<Element>(key, keys, grid_.dim, s_.key);
+      stage<Element>(value, keys, grid_.dim_v, s_.value);
+      s_.list.select_all(keys.volume());
+      for (std::int64_t t = 0; t < tile_count_; ++t) attend(t);
+    });
+  }
+
+  /// Query tile t attends to the listed keys.
+  void attend(std::int64_t t) {
+    for (std::int64_t first = 0; first < s_.list.count(); first += kChunk) {
+      const std::int64_t count = std::min(kChunk, s_.list.count() - first);
+      const std::int32_t* rows = s_.list.rows() + first;
+      products(s_.key, grid_.dim, rows, count, query_of(t), grid_.dim, s_.scores);
+      if (s_.list.masked()) {
+        softmax<true>(t, first, count);
+      } else {
+        softmax<false>(t, first, count);
+      }
+      accumulate(s_.value, grid_.dim_v, grid_.dim_v, rows, count, s_.scores, output_of(t));
+    }
+  }
+
+  /// One step of the online softmax: scores become probabilities relative to the new maximum.
+  template <bool kMasked>
+  void softmax(std::int64_t t, std::int64_t first, std::int64_t count) {
+    const Tag<C> d;
+    constexpr int N = kVectorLanes<C>;
+    const auto lowest = hn::Set(d, -std::numeric_limits<C>::infinity());
+    C* row_max = s_.row_max + t * kLanes;
+    C* row_sum = s_.row_sum + t * kLanes;
+    Vec<C> largest[kVectors<C>];
+    for (int v = 0; v < kVectors<C>; ++v) largest[v] = hn::Load(d, row_max + v * N);
+    for (std::int64_t j = 0; j < count; ++j) {
+      for (int v = 0; v < kVectors<C>; ++v) {
+        C* at = s_.scores + j * kLanes + v * N;
+        auto score = hn::Load(d, at);
+        if constexpr (kMasked) {
+          score = hn::IfThenElse(s_.list.mask(first + j, v), score, lowest);
+          hn::Store(score, d, at);
+        }
+        largest[v] = hn::Max(largest[v], score);
+      }
+    }
+    bool same_maximum = true;
+    HWY_ALIGN C rescale[kLanes];
+    Vec<C> sum[kVectors<C>];
+    for (int v = 0; v < kVectors<C>; ++v) {
+      const auto before = hn::Load(d, row_max + v * N);
+      same_maximum = same_maximum && hn::AllTrue(d, hn::Eq(before, largest[v]));
+      hn::Store(largest[v], d, row_max + v * N);
+      // A row that was masked so far has the maximum -inf: subtract 0 instead, so that exp2(-inf) gives its zeros.
+      largest[v] = hn::IfThenElse(hn::Eq(largest[v], lowest), hn::Zero(d), largest[v]);
+      const auto factor = exp2<C>(hn::Sub(before, largest[v]));
+      hn::Store(factor, d, rescale + v * N);
+      sum[v] = hn::Mul(hn::Load(d, row_sum + v * N), factor);
+    }
+    for (std::int64_t j = 0; j < count; ++j) {
+      for (int v = 0; v < kVectors<C>; ++v) {
+        C* at = s_.scores + j * kLanes + v * N;
+        const auto probability = exp2<C>(hn::Sub(hn::Load(d, at), largest[v]));
+        hn::Store(probability, d, at);
+        sum[v] = hn::Add(sum[v], probability);
+      }
+    }
+    for (int v = 0; v < kVectors<C>; ++v) hn::Store(sum[v], d, row_sum + v * N);
+    if (same_maximum) return;
+    C* output = output_of(t);
+    for (std::int64_t e = 0; e < grid_.dim_v; ++e) {
+      for (int v = 0; v < kVectors<C>; ++v) {
+        C* at = output + e * kLanes + v * N;
+        hn::Store(hn::Mul(hn::Load(d, at), hn::Load(d, rescale + v * N)), d, at);
+      }
+    }
+  }
+
+  void finish() {
+    const auto output = phase_view<Element>(tensors_.output, slice_.batch, slice_.head, grid_, slice_.groups);
+    const std::int64_t pitch = padded(grid_.dim_v);
+    for (std::int64_t t = 0; t < tile_count_; ++t) {
+      const C* row_max = s_.row_max + t * kLanes;
+      const C* row_sum = s_.row_sum + t * kLanes;
+      lanes_to_rows(output_of(t), grid_.dim_v, s_.rows, pitch);
+      for_each_position(s_.tiles[t].queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t lane) {
+        store_row<Element>(s_.rows + lane * pitch, C{1} / row_sum[lane], output.at(x, y, z), grid_.dim_v);
+      });
+      if (!tensors_.logsumexp) continue;
+      const auto logsumexp = phase_view<C>(tensors_.logsumexp, slice_.batch, slice_.head, grid_, slice_.groups);
+      for_each_position(s_.tiles[t].queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t lane) {
+        *logsumexp.at(x, y, z) = row_max[lane] * static_cast<C>(kLn2) + std::log(row_sum[lane]);
+      });
+    }
+  }
+
+  C* query_of(std::int64_t t) { return s_.query + t * padded(grid_.dim) * kLanes; }
+  C* output_of(std::int64_t t) { return s_.output + t * padded(grid_.dim_v) * kLanes; }
+
+  const Schedule& schedule_;
+  const Problem& grid_;
+  const ForwardViews& tensors_;
+  const Slice& slice_;
+  ForwardScratch<C>& s_;
+  std::int64_t tile_count_ = 0;
+};
+
+template <class Element>
+void forward_items(const Schedule& schedule, const ForwardViews& tensors, int threads) {
+  using C = Compute<Element>;
+  Carver sizes(nullptr);
+  ForwardScratch<C>{schedule, sizes};
+  parallel_for(schedule.block_items(), threads, [&](std::int64_t item, int) {
+    Slice slice;
+    Box queries;
+    if (!schedule.block_item(item, slice, queries)) return;
+    Carver carver(thread_scratch(sizes.used()));
+    ForwardScratch<C> scratch(schedule, carver);
+    ForwardItem<Element>(schedule, tensors, slice, scratch).run(queries);
+  });
+}
+
+void fused_forward(const Schedule& schedule, const ForwardViews& tensors, int threads) {
+  switch (schedule.grid().dtype) {
+    case DType::fp64: return forward_items<double>(schedule, tensors, threads);
+    case DType::fp32: return forward_items<float>(schedule, tensors, threads);
+    case DType::fp16: return forward_items<hwy::float16_t>(schedule, tensors, threads);
+    case DType::bf16: return forward_items<hwy::bfloat16_t>(schedule, tensors, threads);
+  }
+}
+
+}  // namespace vicinal::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace vicinal::cpu {
+
+HWY_EXPORT(fused_forward);
+
+void run_fused_forward(const Problem& grid, const Tiling& tiling, const ForwardViews& tensors,
+                       const Execution& execution) {
+  const Schedule schedule(grid, tiling, Operation::forward);
+  HWY_DYNAMIC_DISPATCH(fused_forward)(schedule, tensors, thread_count(execution.threads));
+}
+
+}  // namespace vicinal::cpu
+#endif
