@@ -125,6 +125,18 @@ def compare_with_dense(noisy: torch.Tensor, args: argparse.Namespace) -> None:
     print(f"largest difference {difference:.0e}\n")
 
 
+def choose_device(args: argparse.Namespace) -> torch.device:
+    """The GPU where there is one and the library has a kernel for it; the planner says so when it has none."""
+    if torch.cuda.is_available():
+        probe = torch.zeros(1, args.window, args.window, 1, 3 * args.patch**2 + 1, device="cuda")
+        try:
+            vicinal.na2d(probe, probe, probe[..., :3], kernel_size=args.window)
+            return torch.device("cuda")
+        except NotImplementedError as reason:
+            print(f"The GPU is not used: {reason}")
+    return torch.device("cpu")
+
+
 def psnr(clean: np.ndarray, image: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB of an image with values in [0, 1]."""
     return -10 * math.log10(np.mean((clean.astype(np.float64) - image) ** 2))
@@ -183,7 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
     noise = np.random.default_rng(seed=0).normal(0, args.sigma, clean.shape)
     noisy = (clean + noise).astype(np.float32)
 
-    device = torch.device("cpu")
+    device = choose_device(args)
     print(
         f"{args.size} x {args.size} photograph, noise {args.sigma}, window {args.window} x {args.window}, "
         f"patch {args.patch} x {args.patch}, h {args.h:.4g}\n"

@@ -30,8 +30,11 @@ int main() {
     };
     std::vector<Line> workspace(plan.workspace_bytes / sizeof(Line) + 1);  // reused by every run
 
-    const vicinal::ForwardTensors tensors{
-        .query = tensor(query), .key = tensor(key), .value = tensor(value), .output = tensor(output)};
+    vicinal::ForwardTensors tensors;
+    tensors.query = tensor(query);
+    tensors.key = tensor(key);
+    tensors.value = tensor(value);
+    tensors.output = tensor(output);
     vicinal::run(plan, tensors, {.workspace = workspace.data(), .workspace_bytes = plan.workspace_bytes});
     std::cout << "output[0] = " << output[0] << '\n';  // the mean of the values in the window: 2
   } catch (const vicinal::Error& error) {
