@@ -1,0 +1,248 @@
+#include "attention.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <new>
+#include <string_view>
+#include <unordered_map>
+
+#include <fmt/format.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include "arrays.h"
+#include "vicinal/attention.h"
+#include "vicinal/error.h"
+
+namespace nb = nanobind;
+
+namespace vicinal::python {
+namespace {
+
+/// What a plan depends on.
+struct PlanKey {
+  Problem problem;
+  Operation operation;
+  std::string backend;
+
+  friend bool operator==(const PlanKey&, const PlanKey&) = default;
+};
+
+struct PlanKeyHash {
+  std::size_t operator()(const PlanKey& key) const {
+    const Problem& p = key.problem;
+    std::size_t hash = std::hash<std::string_view>{}(key.backend);
+    const auto mix = [&hash](auto value) {
+      hash = (hash ^ std::hash<decltype(value)>{}(value)) * 0x9E3779B97F4A7C15u;
+      hash ^= hash >> 32;
+    };
+    for (int a = 0; a < p.rank; ++a) {
+      for (const std::int64_t value : {p.layout[a], p.window[a], p.stride[a], p.dilation[a]}) mix(value);
+      mix(p.causal[a]);
+    }
+    for (const std::int64_t value : {p.batch, p.heads, p.heads_kv, p.dim, p.dim_v, p.extra_kv}) mix(value);
+    mix(p.scale.value_or(0.0));
+    mix(static_cast<int>(p.dtype) * 2 + static_cast<int>(key.operation));
+    return hash;
+  }
+};
+
+/// Planning compares the costs of many tile shapes; a program asks for the same few plans over and over. The GIL
+/// protects the cache; a plan stays alive while a call without the GIL uses it.
+std::shared_ptr<const Plan> cached_plan(PlanKey key) {
+  constexpr std::size_t kMostPlans = 1024;
+  static std::unordered_map<PlanKey, std::shared_ptr<const Plan>, PlanKeyHash> plans;
+  if (const auto found = plans.find(key); found != plans.end()) return found->second;
+  auto plan = std::make_shared<const Plan>(make_plan(key.problem, key.operation, {key.backend, {}}));
+  if (plans.size() >= kMostPlans) plans.clear();
+  plans.emplace(std::move(key), plan);
+  return plan;
+}
+
+/// Memory for one call.
+class Workspace {
+ public:
+  explicit Workspace(std::size_t bytes)
+      : bytes_(bytes), data_(bytes == 0 ? nullptr : ::operator new(bytes, kAlignment)) {}
+  ~Workspace() { ::operator delete(data_, kAlignment); }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  [[nodiscard]] Execution execution(int threads) const { return {data_, bytes_, threads, nullptr}; }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+
+  std::size_t bytes_;
+  void* data_;
+};
+
+template <class T>
+void fill(const char* name, const nb::tuple& values, int rank, PerAxis<T>& result) {
+  if (static_cast<int>(values.size()) != rank) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("{} has {} values; allowed: {}, one per axis", name, values.size(), rank));
+  }
+  for (int a = 0; a < rank; ++a) result[a] = nb::cast<T>(values[a]);
+}
+
+void require_dimensions(const char* name, const Tensor& tensor, int expected, const char* meaning) {
+  if (tensor.rank == expected) return;
+  throw Error(ErrorKind::invalid_argument,
+              fmt::format("{} has {} dimensions; allowed: {}, {}", name, tensor.rank, expected, meaning));
+}
+
+/// The tensors that every pass reads.
+struct Inputs {
+  Tensor query, key, value, extra_key, extra_value;
+
+  Inputs(nb::handle query_array, nb::handle key_array, nb::handle value_array, nb::handle additional_keys,
+         nb::handle additional_values)
+      : query(tensor_of(query_array, "query")),
+        key(tensor_of(key_array, "key")),
+        value(tensor_of(value_array, "value")),
+        extra_key(tensor_of(additional_keys, "additional_keys")),
+        extra_value(tensor_of(additional_values, "additional_values")) {}
+
+  /// The problem that they pose. Only what the problem is read from is checked here; `run` compares the rest with it.
+  [[nodiscard]] Problem problem(const Neighborhood& neighborhood) const {
+    static constexpr std::array kMeaning{"[batch, X, heads, dim]", "[batch, X, Y, heads, dim]",
+                                         "[batch, X, Y, Z, heads, dim]"};
+    const int rank = neighborhood.rank;
+    for (const auto& [name, tensor] : {std::pair{"query", &query}, {"key", &key}, {"value", &value}}) {
+      require_dimensions(name, *tensor, rank + 3, kMeaning[static_cast<std::size_t>(rank - 1)]);
+    }
+    Problem problem = neighborhood.problem();
+    problem.batch = query.sizes[0];
+    std::copy_n(query.sizes.begin() + 1, rank, problem.layout.begin());
+    problem.heads = query.sizes[rank + 1];
+    problem.dim = query.sizes[rank + 2];
+    problem.heads_kv = key.sizes[rank + 1];
+    problem.dim_v = value.sizes[rank + 2];
+    problem.dtype = query.dtype;
+    problem.device = query.device;
+    problem.extra_kv = additional_tokens();
+    return problem;
+  }
+
+ private:
+  [[nodiscard]] std::int64_t additional_tokens() const {
+    if (extra_key.present() != extra_value.present()) {
+      throw Error(ErrorKind::invalid_argument,
+                  fmt::format("{} is None, but {} is given; allowed: both or neither",
+                              extra_key.present() ? "additional_values" : "additional_keys",
+                              extra_key.present() ? "additional_keys" : "additional_values"));
+    }
+    if (!extra_key.present()) return 0;
+    require_dimensions("additional_keys", extra_key, 4, "[batch, tokens, heads_kv, dim]");
+    if (extra_key.sizes[1] == 0) {
+      throw Error(ErrorKind::invalid_argument, "additional_keys has 0 tokens; allowed: at least 1, or None");
+    }
+    return extra_key.sizes[1];
+  }
+};
+
+template <class Tensors>
+void run_without_gil(const Plan& plan, const Tensors& tensors, int threads) {
+  const nb::gil_scoped_release released;
+  const Workspace workspace(plan.workspace_bytes);
+  run(plan, tensors, workspace.execution(threads));
+}
+
+Operation operation_named(std::string_view name) {
+  if (name == "forward") return Operation::forward;
+  if (name == "backward") return Operation::backward;
+  throw Error(ErrorKind::invalid_argument, fmt::format("operation = {}; allowed: forward, backward", name));
+}
+
+}  // namespace
+
+Neighborhood::Neighborhood(const nb::tuple& parameters) {
+  const auto per_axis = [&](int i) { return nb::cast<nb::tuple>(parameters[i]); };
+  rank = static_cast<int>(per_axis(0).size());
+  if (rank < 1 || rank > 3) {
+    throw Error(ErrorKind::invalid_argument, fmt::format("kernel_size has {} values; allowed: 1 to 3", rank));
+  }
+  fill("kernel_size", per_axis(0), rank, kernel_size);
+  fill("stride", per_axis(1), rank, stride);
+  fill("dilation", per_axis(2), rank, dilation);
+  fill("is_causal", per_axis(3), rank, is_causal);
+  scale = nb::cast<std::optional<double>>(parameters[4]);
+  backend = nb::cast<std::optional<std::string>>(parameters[5]).value_or("");
+}
+
+Problem Neighborhood::problem() const {
+  Problem problem;
+  problem.rank = rank;
+  problem.window = kernel_size;
+  problem.stride = stride;
+  problem.dilation = dilation;
+  problem.causal = is_causal;
+  problem.scale = scale;
+  return problem;
+}
+
+Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t batch, std::int64_t heads,
+          std::int64_t heads_kv, std::int64_t dim, std::int64_t dim_v, std::int64_t additional_tokens,
+          std::string_view dtype, std::string_view operation) {
+  const Neighborhood neighborhood(parameters);
+  Problem problem = neighborhood.problem();
+  fill("layout", layout, neighborhood.rank, problem.layout);
+  problem.batch = batch;
+  problem.heads = heads;
+  problem.heads_kv = heads_kv;
+  problem.dim = dim;
+  problem.dim_v = dim_v;
+  problem.extra_kv = additional_tokens;
+  problem.dtype = dtype_named(dtype);
+  return *cached_plan({problem, operation_named(operation), neighborhood.backend});
+}
+
+void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle value,
+             nb::handle additional_keys, nb::handle additional_values, nb::handle output, nb::handle logsumexp,
+             int threads) {
+  const Neighborhood neighborhood(parameters);
+  const Inputs inputs(query, key, value, additional_keys, additional_values);
+  const auto plan = cached_plan({inputs.problem(neighborhood), Operation::forward, neighborhood.backend});
+  const ForwardTensors tensors{
+      .query = inputs.query,
+      .key = inputs.key,
+      .value = inputs.value,
+      .extra_key = inputs.extra_key,
+      .extra_value = inputs.extra_value,
+      .output = tensor_of(output, "output"),
+      .logsumexp = tensor_of(logsumexp, "logsumexp"),
+  };
+  run_without_gil(*plan, tensors, threads);
+}
+
+void backward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle value,
+              nb::handle additional_keys, nb::handle additional_values, nb::handle output, nb::handle logsumexp,
+              nb::handle grad_output, nb::handle grad_logsumexp, nb::handle grad_query, nb::handle grad_key,
+              nb::handle grad_value, nb::handle grad_additional_keys, nb::handle grad_additional_values, int threads) {
+  const Neighborhood neighborhood(parameters);
+  const Inputs inputs(query, key, value, additional_keys, additional_values);
+  const auto plan = cached_plan({inputs.problem(neighborhood), Operation::backward, neighborhood.backend});
+  const BackwardTensors tensors{
+      .query = inputs.query,
+      .key = inputs.key,
+      .value = inputs.value,
+      .extra_key = inputs.extra_key,
+      .extra_value = inputs.extra_value,
+      .output = tensor_of(output, "output"),
+      .logsumexp = tensor_of(logsumexp, "logsumexp"),
+      .grad_output = tensor_of(grad_output, "grad_output"),
+      .grad_logsumexp = tensor_of(grad_logsumexp, "grad_logsumexp"),
+      .grad_query = tensor_of(grad_query, "grad_query"),
+      .grad_key = tensor_of(grad_key, "grad_key"),
+      .grad_value = tensor_of(grad_value, "grad_value"),
+      .grad_extra_key = tensor_of(grad_additional_keys, "grad_additional_keys"),
+      .grad_extra_value = tensor_of(grad_additional_values, "grad_additional_values"),
+  };
+  run_without_gil(*plan, tensors, threads);
+}
+
+}  // namespace vicinal::python

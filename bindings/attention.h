@@ -1,0 +1,55 @@
+#pragma once
+
+// What the Python package calls: a neighborhood (everything that does not depend on the tensors), its plans, and the
+// two passes.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <nanobind/nanobind.h>
+
+#include "vicinal/plan.h"
+#include "vicinal/problem.h"
+
+namespace vicinal::python {
+
+/// The parameters of a call that are the same whatever the tensors.
+struct Neighborhood {
+  int rank = 0;
+  PerAxis<std::int64_t> kernel_size{1, 1, 1};
+  PerAxis<std::int64_t> stride{1, 1, 1};
+  PerAxis<std::int64_t> dilation{1, 1, 1};
+  PerAxis<bool> is_causal{false, false, false};
+  std::optional<double> scale;
+  std::string backend;  // empty: the cheapest
+
+  /// From the tuple (kernel_size, stride, dilation, is_causal, scale, backend): a tuple with one value per axis in each
+  /// of the first four; None for the default of the others. Throws `Error` for other counts; what values are legal
+  /// depends on the tensors.
+  explicit Neighborhood(const nanobind::tuple& parameters);
+
+  /// A problem with these parameters and all else as in a default-constructed one.
+  [[nodiscard]] Problem problem() const;
+};
+
+/// The plan for tensors of the given sizes. Throws `Error` as make_plan does.
+Plan plan(const nanobind::tuple& parameters, const nanobind::tuple& layout, std::int64_t batch, std::int64_t heads,
+          std::int64_t heads_kv, std::int64_t dim, std::int64_t dim_v, std::int64_t additional_tokens,
+          std::string_view dtype, std::string_view operation);
+
+/// Runs a forward pass on arrays that `tensor_of` reads, and writes `output` and, unless it is None, `logsumexp`.
+/// Other Python threads run meanwhile. `threads` 0: as many as OpenMP would use.
+void forward(const nanobind::tuple& parameters, nanobind::handle query, nanobind::handle key, nanobind::handle value,
+             nanobind::handle additional_keys, nanobind::handle additional_values, nanobind::handle output,
+             nanobind::handle logsumexp, int threads);
+
+/// The same for a backward pass: writes the five gradients; those of additional tokens are None where there are none.
+void backward(const nanobind::tuple& parameters, nanobind::handle query, nanobind::handle key, nanobind::handle value,
+              nanobind::handle additional_keys, nanobind::handle additional_values, nanobind::handle output,
+              nanobind::handle logsumexp, nanobind::handle grad_output, nanobind::handle grad_logsumexp,
+              nanobind::handle grad_query, nanobind::handle grad_key, nanobind::handle grad_value,
+              nanobind::handle grad_additional_keys, nanobind::handle grad_additional_values, int threads);
+
+}  // namespace vicinal::python

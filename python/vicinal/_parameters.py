@@ -1,0 +1,116 @@
+"""From the arguments of a call to the parameters of a neighborhood; and what NATTEN's users may pass beyond them."""
+
+from __future__ import annotations
+
+import numbers
+import operator
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Parameters(NamedTuple):
+    """What does not depend on the tensors, one value per axis: the last arguments of the PyTorch operators."""
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    is_causal: tuple[bool, ...]
+    scale: float | None
+    backend: str | None
+
+
+def make_parameters(
+    rank: int,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int],
+    dilation: int | Sequence[int],
+    is_causal: bool | Sequence[bool],
+    scale: float | None,
+    backend: str | None,
+) -> Parameters:
+    """Broadcasts scalars over the axes and checks types; which values are legal depends on the tensors."""
+    return Parameters(
+        (kernel_size,) * rank if type(kernel_size) is int else _integers("kernel_size", kernel_size, rank),
+        (stride,) * rank if type(stride) is int else _integers("stride", stride, rank),
+        (dilation,) * rank if type(dilation) is int else _integers("dilation", dilation, rank),
+        (is_causal,) * rank if type(is_causal) is bool else _booleans("is_causal", is_causal, rank),
+        scale if scale is None or type(scale) is float else _number("scale", scale),
+        backend if backend is None else _known_backend(backend),
+    )
+
+
+def _integers(name: str, value: Any, rank: int) -> tuple[int, ...]:
+    allowed = f"an integer or {rank} integers, one per axis"
+    values = _one_per_axis(name, value, rank, allowed)
+    if any(isinstance(v, bool) or not hasattr(v, "__index__") for v in values):
+        raise TypeError(f"{name} = {value!r}; allowed: {allowed}")
+    return tuple(operator.index(v) for v in values)
+
+
+def _booleans(name: str, value: Any, rank: int) -> tuple[bool, ...]:
+    allowed = f"a bool or {rank} bools, one per axis"
+    values = _one_per_axis(name, value, rank, allowed)
+    if not all(isinstance(v, (bool, np.bool_)) for v in values):
+        raise TypeError(f"{name} = {value!r}; allowed: {allowed}")
+    return tuple(bool(v) for v in values)
+
+
+def _one_per_axis(name: str, value: Any, rank: int, allowed: str) -> tuple[Any, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return (value,) * rank
+    if len(value) != rank:
+        raise ValueError(f"{name} = {value!r}; allowed: {allowed}")
+    return tuple(value)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    raise TypeError(f"{name} = {value!r}; allowed: a number or None")
+
+
+# NATTEN's names, so that changing an import is enough to move over.
+_NATTEN_BACKENDS = frozenset({"cutlass-fna", "hopper-fna", "blackwell-fna", "flex-fna"})
+_NATTEN_TUNING = frozenset(
+    {
+        "attention_kwargs",
+        "backward_kv_splits",
+        "backward_kv_tile_shape",
+        "backward_q_tile_shape",
+        "backward_use_pt_reduction",
+        "kernel_schedule",
+        "kv_tile_shape",
+        "q_tile_shape",
+        "run_persistent_kernel",
+        "torch_compile",
+    }
+)
+
+
+def _known_backend(backend: Any) -> str | None:
+    if not isinstance(backend, str):
+        raise TypeError(f"backend = {backend!r}; allowed: the name of a backend or None")
+    if backend in _NATTEN_BACKENDS:
+        _warn_once(f"backend={backend!r}", "Vicinal has kernels of its own and takes the one with the lowest cost")
+        return None
+    return backend
+
+
+def ignore_tuning(function: str, tuning: dict[str, Any]) -> None:
+    """Accepts NATTEN's tuning keywords, and no others."""
+    for name in tuning:
+        if name not in _NATTEN_TUNING:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+        _warn_once(name, "Vicinal chooses tiles and schedules itself")
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(argument: str, reason: str) -> None:
+    if argument not in _warned:
+        _warned.add(argument)
+        warnings.warn(f"{argument} is accepted for NATTEN's sake and ignored: {reason}", stacklevel=4)
