@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # A configuration with every part in it, for clang; what is compiled is one generated header.
 cmake --preset cpu -B build/tidy -DCMAKE_CXX_COMPILER=clang++ -DPython_EXECUTABLE="$PWD/.venv/bin/python" \
-  -Dnanobind_ROOT="$(.venv/bin/python -m nanobind --cmake_dir)" -DVICINAL_PYTHON=ON >/dev/null
+  -DVICINAL_PYTHON=ON >/dev/null
 cmake --build build/tidy --target vicinal_commit
 
 # The wheel's clang-tidy carries clang's own headers but not OpenMP's: take omp.h, and only it, from the compiler.
