@@ -17,9 +17,11 @@ set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
+# Indices are signed 64-bit numbers everywhere, standard containers take unsigned ones: no -Wsign-conversion, which clang's
+# -Wconversion would include.
 add_compile_options(
-  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wsign-conversion;-Wnon-virtual-dtor>"
-  "$<$<COMPILE_LANGUAGE:CXX>:-Wold-style-cast;-Wcast-qual;-Woverloaded-virtual;-Wno-sign-conversion>")
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion;-Wold-style-cast>"
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wcast-qual;-Wnon-virtual-dtor;-Woverloaded-virtual>")
 
 if(VICINAL_SANITIZE)
   add_compile_options(-fsanitize=${VICINAL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
