@@ -41,7 +41,7 @@ struct BasicAxisWindow {
 
   /// The query whose window all queries of its stride group share.
   VICINAL_HOST_DEVICE constexpr Index leader(Index query) const {
-    const Index first = query / stride * stride;
+    const Index first = stride == 1 ? query : query / stride * stride;  // a division is dear
     const Index last = members - 1;
     const Index middle = first + (causal ? stride - 1 : stride / 2);
     return middle < last ? middle : last;

@@ -173,8 +173,8 @@ class BackwardItem {
   }
 
   void stage_keys(const PhaseView<const Element>& key, const PhaseView<const Element>& value, const Box& keys) {
-    stage<Element>(key, keys, grid_.dim, s_.key);
-    stage<Element>(value, keys, grid_.dim_v, s_.value);
+    load_rows<Element>(key, keys, grid_.dim, grid_.dim, s_.key);
+    load_rows<Element>(value, keys, grid_.dim_v, grid_.dim_v, s_.value);
     std::fill_n(s_.grad_key, keys.volume() * dim_, C{0});
     std::fill_n(s_.grad_value, keys.volume() * dim_v_, C{0});
   }

@@ -66,8 +66,8 @@ class ForwardItem {
     const auto key = phase_view<const Element>(tensors_.key, slice_.batch, head_kv, grid_, slice_.groups);
     const auto value = phase_view<const Element>(tensors_.value, slice_.batch, head_kv, grid_, slice_.groups);
     for_each_tile(slice_.grid.halo(queries), schedule_.tiling().key_tile, [&](const Box& keys) {
-      stage<Element>(key, keys, grid_.dim, s_.key);
-      stage<Element>(value, keys, grid_.dim_v, s_.value);
+      load_rows<Element>(key, keys, grid_.dim, grid_.dim, s_.key);
+      load_rows<Element>(value, keys, grid_.dim_v, grid_.dim_v, s_.value);
       for (std::int64_t t = 0; t < tile_count_; ++t) {
         s_.list.select(slice_.grid, s_.tiles[t], keys);
         attend(t);
@@ -101,8 +101,8 @@ class ForwardItem {
     const auto value = extra_view<const Element>(tensors_.extra_value, slice_.batch, head_kv);
     const Box all{{Interval{0, 1}, Interval{0, 1}, Interval{0, grid_.extra_kv}}};
     for_each_tile(all, {1, 1, schedule_.tile_keys()}, [&](const Box& keys) {
-      stage<Element>(key, keys, grid_.dim, s_.key);
-      stage<Element>(value, keys, grid_.dim_v, s_.value);
+      load_rows<Element>(key, keys, grid_.dim, grid_.dim, s_.key);
+      load_rows<Element>(value, keys, grid_.dim_v, grid_.dim_v, s_.value);
       s_.list.select_all(keys.volume());
       for (std::int64_t t = 0; t < tile_count_; ++t) attend(t);
     });
@@ -180,6 +180,7 @@ class ForwardItem {
     const auto output = phase_view<Element>(tensors_.output, slice_.batch, slice_.head, grid_, slice_.groups);
     const std::int64_t pitch = padded(grid_.dim_v);
     for (std::int64_t t = 0; t < tile_count_; ++t) {
+      if (t + 1 < tile_count_) prefetch_output(output, t + 1);
       const C* row_max = s_.row_max + t * kLanes;
       const C* row_sum = s_.row_sum + t * kLanes;
       lanes_to_rows(output_of(t), grid_.dim_v, s_.rows, pitch);
@@ -192,6 +193,12 @@ class ForwardItem {
         *logsumexp.at(x, y, z) = row_max[lane] * static_cast<C>(kLn2) + std::log(row_sum[lane]);
       });
     }
+  }
+
+  void prefetch_output(const PhaseView<Element>& output, std::int64_t t) const {
+    for_each_position(s_.tiles[t].queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t) {
+      prefetch_row(output.at(x, y, z), grid_.dim_v);
+    });
   }
 
   C* query_of(std::int64_t t) { return s_.query + t * padded(grid_.dim) * kLanes; }

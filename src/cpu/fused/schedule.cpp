@@ -270,12 +270,16 @@ std::int64_t Schedule::block_items() const {
 }
 
 bool Schedule::block_item(std::int64_t item, Slice& slice, Box& queries) const {
+  // Heads fastest: the heads of a token share pages of memory, and those of a group share keys.
+  const std::int64_t head = item % grid_.heads;
+  item /= grid_.heads;
   const auto shape = block_shape();
   for (int a = 2; a >= 0; --a) {
     queries.axes[a].begin = item % blocks_[a] * shape[a];
     item /= blocks_[a];
   }
-  slice = this->slice(item, grid_.heads);
+  const std::int64_t phases = phase_count(grid_);
+  slice = {item / phases, head, phase_groups(grid_, item % phases), phase_grid(grid_, item % phases)};
   for (int a = 0; a < 3; ++a) {
     queries.axes[a].end = std::min(queries.axes[a].begin + shape[a], slice.grid.axes[a].members);
   }

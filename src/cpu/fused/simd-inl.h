@@ -11,7 +11,6 @@
 #include <hwy/highway.h>
 
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -54,18 +53,20 @@ template <class Element>
 HWY_INLINE void load_row(const Element* HWY_RESTRICT source, Compute<Element>* HWY_RESTRICT destination,
                          std::int64_t count) {
   using C = Compute<Element>;
+  const Tag<C> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t i = 0;
   if constexpr (std::is_same_v<Element, C>) {
-    std::memcpy(destination, source, static_cast<std::size_t>(count) * sizeof(C));
+    for (; i + lanes <= count; i += lanes) hn::StoreU(hn::LoadU(d, source + i), d, destination + i);
+    for (; i < count; ++i) destination[i] = source[i];
   } else {
-    const Tag<C> d;
     const hn::Rebind<Element, Tag<C>> narrow;
-    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-    std::int64_t i = 0;
-    for (; i + lanes <= count; i += lanes) hn::StoreU(hn::PromoteTo(d, hn::LoadU(narrow, source + i)), d, destination + i);
-    for (; i < count; ++i) {
-      const hn::CappedTag<C, 1> one;
-      hn::StoreU(hn::PromoteTo(one, hn::LoadU(hn::Rebind<Element, decltype(one)>(), source + i)), one, destination + i);
+    for (; i + lanes <= count; i += lanes) {
+      hn::StoreU(hn::PromoteTo(d, hn::LoadU(narrow, source + i)), d, destination + i);
     }
+    const hn::CappedTag<C, 1> one;
+    const hn::Rebind<Element, decltype(one)> narrow_one;
+    for (; i < count; ++i) hn::StoreU(hn::PromoteTo(one, hn::LoadU(narrow_one, source + i)), one, destination + i);
   }
 }
 
@@ -215,6 +216,32 @@ HWY_INLINE Vec<C> exp2(Vec<C> x) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Register-blocked products. `rows` selects rows of a staged tile [*][pitch].
 
+/// block.operator()<rows>(begin), for a `rows` known at run time.
+template <int kMostRows, class Block>
+HWY_INLINE void call_with_rows(std::uint32_t rows, std::int64_t begin, const Block& block) {
+  if constexpr (kMostRows > 1) {
+    if (rows < kMostRows) return call_with_rows<kMostRows - 1>(rows, begin, block);
+  }
+  block.template operator()<kMostRows>(begin);
+}
+
+/// Calls block.operator()<ROWS>(begin) for runs of ROWS <= kMostRows that cover [0, count) and are of nearly equal size:
+/// a short last block would leave the multiply-add units waiting for their own results.
+template <int kMostRows, class Block>
+HWY_INLINE void in_row_blocks(std::int64_t count, const Block& block) {
+  const auto rows = static_cast<std::uint32_t>(count);
+  const std::uint32_t blocks = (rows + kMostRows - 1) / kMostRows;
+  if (blocks == 0) return;
+  const std::uint32_t small = rows / blocks;
+  const std::uint32_t larger = rows % blocks;  // blocks with one row more come first
+  std::int64_t begin = 0;
+  for (std::uint32_t b = 0; b < blocks; ++b) {
+    const std::uint32_t size = small + (b < larger ? 1 : 0);
+    call_with_rows<kMostRows>(size, begin, block);
+    begin += size;
+  }
+}
+
 /// One register block of products(): ROWS output rows of kLanes.
 template <int ROWS, class C>
 HWY_INLINE void products_block(const C* HWY_RESTRICT tile, std::int64_t pitch, const std::int32_t* HWY_RESTRICT rows,
@@ -242,13 +269,9 @@ HWY_INLINE void products_block(const C* HWY_RESTRICT tile, std::int64_t pitch, c
 template <class C>
 HWY_INLINE void products(const C* HWY_RESTRICT tile, std::int64_t pitch, const std::int32_t* HWY_RESTRICT rows,
                          std::int64_t count, const C* HWY_RESTRICT lanes, std::int64_t depth, C* HWY_RESTRICT out) {
-  constexpr int R = kRows<C>;
-  std::int64_t j = 0;
-  for (; j + R <= count; j += R) products_block<R>(tile, pitch, rows + j, lanes, depth, out + j * kLanes);
-  if constexpr (R > 2) {
-    for (; j + R / 2 <= count; j += R / 2) products_block<R / 2>(tile, pitch, rows + j, lanes, depth, out + j * kLanes);
-  }
-  for (; j < count; ++j) products_block<1>(tile, pitch, rows + j, lanes, depth, out + j * kLanes);
+  in_row_blocks<kRows<C>>(count, [&]<int ROWS>(std::int64_t j) HWY_ATTR {
+    products_block<ROWS>(tile, pitch, rows + j, lanes, depth, out + j * kLanes);
+  });
 }
 
 /// One register block of accumulate(): WIDTH output rows of kLanes.
@@ -278,15 +301,9 @@ template <class C>
 HWY_INLINE void accumulate(const C* HWY_RESTRICT tile, std::int64_t pitch, std::int64_t width,
                            const std::int32_t* HWY_RESTRICT rows, std::int64_t count, const C* HWY_RESTRICT weights,
                            C* HWY_RESTRICT out) {
-  constexpr int R = kRows<C>;
-  std::int64_t w = 0;
-  for (; w + R <= width; w += R) accumulate_block<R>(tile + w, pitch, rows, count, weights, out + w * kLanes);
-  if constexpr (R > 2) {
-    for (; w + R / 2 <= width; w += R / 2) {
-      accumulate_block<R / 2>(tile + w, pitch, rows, count, weights, out + w * kLanes);
-    }
-  }
-  for (; w < width; ++w) accumulate_block<1>(tile + w, pitch, rows, count, weights, out + w * kLanes);
+  in_row_blocks<kRows<C>>(width, [&]<int ROWS>(std::int64_t w) HWY_ATTR {
+    accumulate_block<ROWS>(tile + w, pitch, rows, count, weights, out + w * kLanes);
+  });
 }
 
 /// One register block of scatter_products(): ROWS rows of kLanes columns.
@@ -315,16 +332,10 @@ HWY_INLINE void scatter_block(const C* HWY_RESTRICT weights, const C* HWY_RESTRI
 template <class C>
 HWY_INLINE void scatter_products(const C* HWY_RESTRICT weights, const C* HWY_RESTRICT columns, std::int64_t pitch,
                                  C* HWY_RESTRICT tile, const std::int32_t* HWY_RESTRICT rows, std::int64_t count) {
-  constexpr int R = kRows<C>;
   for (std::int64_t w = 0; w < pitch; w += kLanes) {
-    std::int64_t j = 0;
-    for (; j + R <= count; j += R) scatter_block<R>(weights + j * kLanes, columns + w, pitch, tile + w, rows + j);
-    if constexpr (R > 2) {
-      for (; j + R / 2 <= count; j += R / 2) {
-        scatter_block<R / 2>(weights + j * kLanes, columns + w, pitch, tile + w, rows + j);
-      }
-    }
-    for (; j < count; ++j) scatter_block<1>(weights + j * kLanes, columns + w, pitch, tile + w, rows + j);
+    in_row_blocks<kRows<C>>(count, [&]<int ROWS>(std::int64_t j) HWY_ATTR {
+      scatter_block<ROWS>(weights + j * kLanes, columns + w, pitch, tile + w, rows + j);
+    });
   }
 }
 
@@ -344,24 +355,16 @@ HWY_INLINE C dot(const C* HWY_RESTRICT a, const C* HWY_RESTRICT b, std::int64_t 
 // ---------------------------------------------------------------------------------------------------------------------
 // Masks.
 
-/// For coordinates begin .. end-1 of one axis, table[c - begin][lane] = all ones where the query in that lane attends
-/// to coordinate c along the axis (lane_keys[lane] holds c), else zero.
+/// table[c][lane] = all ones where begin[lane] <= c < end[lane], else zero, for c in [0, count).
 template <class C>
-HWY_INLINE void fill_mask_table(Interval coordinates, const std::array<Interval, kLanes>& lane_keys, C* HWY_RESTRICT table) {
+HWY_INLINE void fill_mask_table(std::int64_t count, const C* HWY_RESTRICT begin, const C* HWY_RESTRICT end,
+                                C* HWY_RESTRICT table) {
   const Tag<C> d;
   constexpr int N = kVectorLanes<C>;
-  // Relative to the first coordinate and clamped to the range, so that they are exact in floating point.
-  HWY_ALIGN C first[kLanes];
-  HWY_ALIGN C end[kLanes];
-  for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-    const Interval keys = intersect(lane_keys[static_cast<std::size_t>(lane)], coordinates);
-    first[lane] = static_cast<C>(keys.begin - coordinates.begin);
-    end[lane] = static_cast<C>(keys.end - coordinates.begin);
-  }
-  for (std::int64_t c = 0; c < coordinates.size(); ++c) {
+  for (std::int64_t c = 0; c < count; ++c) {
     const auto here = hn::Set(d, static_cast<C>(c));
     for (int v = 0; v < kVectors<C>; ++v) {
-      const auto attended = hn::And(hn::Ge(here, hn::Load(d, first + v * N)), hn::Lt(here, hn::Load(d, end + v * N)));
+      const auto attended = hn::And(hn::Ge(here, hn::Load(d, begin + v * N)), hn::Lt(here, hn::Load(d, end + v * N)));
       hn::Store(hn::VecFromMask(d, attended), d, table + c * kLanes + v * N);
     }
   }

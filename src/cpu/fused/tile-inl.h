@@ -7,6 +7,8 @@
 #define VICINAL_CPU_FUSED_TILE_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
+
 #include "cpu/fused/schedule.h"
 #include "cpu/fused/simd-inl.h"
 
@@ -95,17 +97,21 @@ class KeyList {
 
  private:
   void fill_masks(const PhaseGrid& grid, const Box& queries, const Box& needed) {
-    std::array<C*, 3> tables{axis_masks_[0], axis_masks_[1], offset_masks_};
-    const std::int64_t volume = queries.volume();
+    const std::array<C*, 3> tables{axis_masks_[0], axis_masks_[1], offset_masks_};
     for (int a = 0; a < 3; ++a) {
-      std::int64_t inner = 1;  // lanes between neighbors along this axis
-      for (int later = a + 1; later < 3; ++later) inner *= queries.axes[later].size();
-      std::array<Interval, kLanes> lane_keys{};  // empty in the lanes that hold no query
-      for (std::int64_t lane = 0; lane < volume; ++lane) {
-        const std::int64_t position = queries.axes[a].begin + lane / inner % queries.axes[a].size();
-        lane_keys[static_cast<std::size_t>(lane)] = grid.axes[a].keys_of(position);
+      std::array<Interval, kLanes> keys;  // of each position along the axis
+      const std::int64_t first = queries.axes[a].begin;
+      for (std::int64_t i = 0; i < queries.axes[a].size(); ++i) {
+        keys[static_cast<std::size_t>(i)] = intersect(grid.axes[a].keys_of(first + i), needed.axes[a]);
       }
-      fill_mask_table<C>(needed.axes[a], lane_keys, tables[static_cast<std::size_t>(a)]);
+      HWY_ALIGN C begin[kLanes] = {};  // of each lane, counted from the first needed key; empty where there is no query
+      HWY_ALIGN C end[kLanes] = {};
+      for_each_position(queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t lane) {
+        const Interval& of = keys[static_cast<std::size_t>((a == 0 ? x : a == 1 ? y : z) - first)];
+        begin[lane] = static_cast<C>(of.begin - needed.axes[a].begin);
+        end[lane] = static_cast<C>(of.end - needed.axes[a].begin);
+      });
+      fill_mask_table(needed.axes[a].size(), begin, end, tables[static_cast<std::size_t>(a)]);
     }
     const Tag<C> d;
     const auto step = static_cast<std::int64_t>(hn::Lanes(d));
@@ -131,22 +137,45 @@ class KeyList {
   std::array<C*, 2> axis_masks_{};     // [x][16], [y][16]
 };
 
-/// Copies a box of tokens to rows [volume][width] in compute type.
+/// Asks for the cache lines of a token that is about to be read or written.
 template <class Element>
-void stage(const PhaseView<const Element>& tensor, const Box& box, std::int64_t width, Compute<Element>* rows) {
-  for_each_position(box, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t row) {
-    load_row(tensor.at(x, y, z), rows + row * width, width);
-  });
+HWY_INLINE void prefetch_row(const Element* row, std::int64_t width) {
+  constexpr std::int64_t kLineElements = static_cast<std::int64_t>(kAlignment / sizeof(Element));
+  for (std::int64_t i = 0; i < width; i += kLineElements) hwy::Prefetch(row + i);
+}
+
+/// Copies a box of tokens to rows [volume][pitch] in compute type. Tokens of one head lie far apart in heads-last
+/// memory, where hardware does not prefetch them, so each copy asks for the token a few places on.
+template <class Element>
+void load_rows(const PhaseView<const Element>& tensor, const Box& box, std::int64_t width, std::int64_t pitch,
+               Compute<Element>* rows) {
+  constexpr std::int64_t kAhead = 6;
+  for (std::int64_t x = box.axes[0].begin; x < box.axes[0].end; ++x) {
+    for (std::int64_t y = box.axes[1].begin; y < box.axes[1].end; ++y) {
+      const std::int64_t count = box.axes[2].size();
+      const Element* run = tensor.at(x, y, box.axes[2].begin);
+      const Element* next_run = y + 1 < box.axes[1].end ? run + tensor.stride[1] : run + tensor.stride[0];
+      const bool last_run = y + 1 == box.axes[1].end && x + 1 == box.axes[0].end;
+      for (std::int64_t z = 0; z < count; ++z, rows += pitch) {
+        const std::int64_t ahead = z + kAhead;
+        if (ahead < count) {
+          prefetch_row(run + ahead * tensor.stride[2], width);
+        } else if (!last_run && ahead - count < count) {
+          prefetch_row(next_run + (ahead - count) * tensor.stride[2], width);
+        }
+        load_row(run + z * tensor.stride[2], rows, width);
+      }
+    }
+  }
 }
 
 /// Copies the tokens of a query tile to rows [16][pitch] in compute type; rows that hold no query are zero.
 template <class Element>
 void load_query_rows(const PhaseView<const Element>& tensor, const Box& queries, std::int64_t width, std::int64_t pitch,
                      Compute<Element>* rows) {
-  for_each_position(queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t row) {
-    load_row(tensor.at(x, y, z), rows + row * pitch, width);
-  });
-  for (std::int64_t row = queries.volume(); row < kLanes; ++row) std::fill_n(rows + row * pitch, pitch, 0);
+  load_rows(tensor, queries, width, pitch, rows);
+  const std::int64_t volume = queries.volume();
+  std::fill_n(rows + volume * pitch, (kLanes - volume) * pitch, 0);
 }
 
 /// lanes[0, count)[16] *= factor.
