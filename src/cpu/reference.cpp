@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/elements.h"
+#include "core/neighbors.h"
 #include "core/tiling.h"
 #include "cpu/parallel.h"
 #include "plan/cost.h"
@@ -18,7 +19,6 @@ namespace vicinal {
 namespace {
 
 using Row = std::vector<double>;
-using Token = std::array<std::int64_t, 3>;
 
 /// One token of one head.
 struct Place {
@@ -29,9 +29,8 @@ struct Place {
 
 /// Place number `item` of all batch entries, tokens and heads, heads fastest.
 Place place_of(const Problem& grid, std::int64_t heads, std::int64_t item) {
-  const auto& [x, y, z] = grid.layout;
   const std::int64_t token = item / heads;
-  return {token / (x * y * z), {token / (y * z) % x, token / z % y, token % z}, item % heads};
+  return {token / grid.tokens(), token_at(grid, token % grid.tokens()), item % heads};
 }
 
 std::int64_t offset(const View& view, const Place& at) {
@@ -54,28 +53,6 @@ double dot(const Row& a, const Row& b) { return std::inner_product(a.begin(), a.
 
 void add_scaled(Row& sum, double factor, const Row& row) {
   for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += factor * row[i];
-}
-
-/// Calls visit with every token of the dilation phase of `token` that `interval` (keys_of or queries_of) selects.
-template <class Visit>
-void for_each_neighbor(const Problem& grid, const Token& token, Interval (AxisWindow::*interval)(std::int64_t) const,
-                       Visit visit) {
-  Token group;
-  Box box;
-  for (int a = 0; a < 3; ++a) {
-    group[a] = token[a] % grid.dilation[a];
-    box.axes[a] = (axis_window(grid, a, group[a]).*interval)(token[a] / grid.dilation[a]);
-  }
-  const auto coordinate = [&](int axis, std::int64_t position) {
-    return group[axis] + grid.dilation[axis] * position;
-  };
-  for (std::int64_t i = box.axes[0].begin; i < box.axes[0].end; ++i) {
-    for (std::int64_t j = box.axes[1].begin; j < box.axes[1].end; ++j) {
-      for (std::int64_t k = box.axes[2].begin; k < box.axes[2].end; ++k) {
-        visit(Token{coordinate(0, i), coordinate(1, j), coordinate(2, k)});
-      }
-    }
-  }
 }
 
 /// Calls visit(key, value, place) for every key that the query at `at` attends to, extra tokens last.
@@ -159,7 +136,7 @@ class Gradients {
     const std::int64_t token = item / grid_.heads_kv;
     const Place at{token / grid_.extra_kv, {0, 0, token % grid_.extra_kv}, item % grid_.heads_kv};
     sum_over_queries(t_.extra_key, t_.extra_value, at, t_.grad_extra_key, t_.grad_extra_value, [&](auto visit) {
-      for (std::int64_t i = 0; i < grid_.tokens(); ++i) visit(place_of(grid_, 1, i).token);
+      for (std::int64_t i = 0; i < grid_.tokens(); ++i) visit(token_at(grid_, i));
     });
   }
 
@@ -185,9 +162,8 @@ class Gradients {
     const std::int64_t share = grid_.heads / grid_.heads_kv;
     for (std::int64_t head = at.head * share; head < (at.head + 1) * share; ++head) {
       for_each_query([&](const Token& token) {
-        const auto& [x, y, z] = token;
-        const std::int64_t index = ((at.batch * grid_.layout[0] + x) * grid_.layout[1] + y) * grid_.layout[2] + z;
-        query.read_from(t_, {at.batch, token, head}, delta_[index * grid_.heads + head]);
+        const std::int64_t row = (at.batch * grid_.tokens() + flat_index(grid_, token)) * grid_.heads + head;
+        query.read_from(t_, {at.batch, token, head}, delta_[row]);
         const Pair terms = pair(query, key, value);
         add_scaled(grad_key, terms.grad_dot, query.query);
         add_scaled(grad_value, terms.probability, query.grad_output);

@@ -1,0 +1,131 @@
+#include "check/case.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "check/random.h"
+#include "core/tiling.h"
+#include "plan/cost.h"
+
+namespace vicinal::check {
+namespace {
+
+// Forward multiply-adds of a case at size 1: most cases are small, some have many tiles.
+constexpr double kSmallWork = 1e6;
+constexpr double kLargeWork = 1e7;
+
+void choose_axis(Random& random, std::int64_t extent, int axis, Problem& problem) {
+  const std::int64_t dilation =
+      random.chance(0.65) ? 1 : random.between(1, random.chance(0.8) ? std::min<std::int64_t>(extent, 5) : extent);
+  const std::int64_t longest = extent / dilation;
+  const std::int64_t window = random.chance(0.1)   ? 1
+                              : random.chance(0.2) ? longest
+                              : random.chance(0.6) ? random.between(1, std::min<std::int64_t>(longest, 13))
+                                                   : random.between(1, longest);
+  problem.layout[axis] = extent;
+  problem.dilation[axis] = dilation;
+  problem.window[axis] = window;
+  problem.stride[axis] = random.chance(0.6) ? 1 : random.chance(0.3) ? window : random.between(1, window);
+  problem.causal[axis] = random.chance(0.3);
+}
+
+void choose_grid(Random& random, Problem& problem) {
+  problem.rank = static_cast<int>(random.between(1, 3));
+  double tokens = std::exp2(12 * random.unit());
+  for (int a = 0; a < problem.rank; ++a) {
+    const double typical = std::pow(tokens, 1.0 / (problem.rank - a));
+    const double extent = a + 1 < problem.rank ? typical * std::exp2(2 * random.unit() - 1) : tokens;
+    choose_axis(random, std::max<std::int64_t>(1, std::llround(extent)), a, problem);
+    tokens = std::max(1.0, tokens / std::max(1.0, extent));
+  }
+}
+
+std::int64_t choose_dim(Random& random) {
+  return random.chance(0.03) ? random.one_of<std::int64_t>({160, 192, 256, 300, 512})
+                             : random.one_of<std::int64_t>({1, 2, 3, 5, 8, 16, 16, 24, 32, 32, 40, 48, 64, 64, 72, 80,
+                                                            96, 100, 128});
+}
+
+void choose_heads(Random& random, Problem& problem) {
+  problem.batch = random.chance(0.02) ? 0 : random.one_of<std::int64_t>({1, 1, 2, 3});
+  problem.heads_kv = random.one_of<std::int64_t>({1, 1, 2, 3});
+  problem.heads = problem.heads_kv * random.one_of<std::int64_t>({1, 1, 1, 2, 3});
+  problem.dim = choose_dim(random);
+  problem.dim_v = random.chance(0.6) ? problem.dim : choose_dim(random);
+  problem.extra_kv = random.chance(0.7) ? 0 : random.chance(0.9) ? random.between(1, 20) : random.between(60, 200);
+  problem.dtype = random.one_of({DType::fp64, DType::fp32, DType::fp16, DType::bf16});
+  if (random.chance(0.3)) {
+    const double usual = problem.effective_scale();
+    problem.scale = random.one_of({0.0, -usual, 0.5 * usual, 2.0 * usual});
+  }
+}
+
+// Halves one quantity at a time, the least interesting first, until the work fits.
+void shrink_to(double work, Problem& problem) {
+  const auto too_much = [&] {
+    const Problem grid = padded_to_rank_3(problem);
+    return multiply_adds(grid, Operation::forward, needed_pairs(grid)) > work;
+  };
+  while (too_much()) {
+    const int longest = static_cast<int>(
+        std::max_element(problem.layout.begin(), problem.layout.begin() + problem.rank) - problem.layout.begin());
+    if (problem.batch > 2) {
+      problem.batch = 2;
+    } else if (problem.heads > 2 * problem.heads_kv) {
+      problem.heads = 2 * problem.heads_kv;
+    } else if (problem.heads_kv > 2) {
+      problem.heads = problem.heads / problem.heads_kv * 2;
+      problem.heads_kv = 2;
+    } else if (problem.layout[longest] > 8) {
+      // Shrinks like a random extent: not a power of two.
+      problem.layout[longest] = problem.layout[longest] * 3 / 4;
+      problem.dilation[longest] = std::min(problem.dilation[longest], problem.layout[longest]);
+      problem.window[longest] =
+          std::min(problem.window[longest], problem.layout[longest] / problem.dilation[longest]);
+      problem.stride[longest] = std::min(problem.stride[longest], problem.window[longest]);
+    } else if (problem.dim + problem.dim_v > 4) {
+      problem.dim = std::max<std::int64_t>(1, problem.dim / 2);
+      problem.dim_v = std::max<std::int64_t>(1, problem.dim_v / 2);
+    } else {
+      return;
+    }
+  }
+}
+
+Arrangement choose_arrangement(Random& random, int rank, bool written) {
+  Arrangement arrangement;
+  if (random.chance(0.4)) return arrangement;
+  arrangement.heads_first = random.chance(0.3);
+  if (random.chance(0.3)) arrangement.row_gap = random.between(1, 9);
+  if (random.chance(0.4)) arrangement.token_gap = random.between(1, 6);
+  const int outer_dimensions = rank + 2;
+  if (random.chance(0.2)) arrangement.reversed = 1U << random.between(0, outer_dimensions - 1);
+  if (!written && random.chance(0.15)) arrangement.broadcast = 1U << random.between(0, outer_dimensions - 1);
+  return arrangement;
+}
+
+}  // namespace
+
+Case random_case(const Sweep& sweep, std::int64_t number) {
+  Random random(mix(sweep.seed) + static_cast<std::uint64_t>(number));
+  Case c;
+  choose_grid(random, c.problem);
+  choose_heads(random, c.problem);
+  shrink_to(sweep.size * (random.chance(0.1) ? kLargeWork : kSmallWork), c.problem);
+  c.seed = random.bits();
+  c.query_magnitude = random.one_of({1.0, 1.0, 4.0, 16.0});
+  c.with_grad_logsumexp = random.chance(0.6);
+  for (Arrangement& arrangement : c.inputs) arrangement = choose_arrangement(random, c.problem.rank, false);
+  for (Arrangement& arrangement : c.results) arrangement = choose_arrangement(random, c.problem.rank, true);
+  return c;
+}
+
+std::string reproducing_command(const Sweep& sweep, std::int64_t number, std::string_view kernel) {
+  std::string command = fmt::format("vicinal check --seed {} --case {} --kernel {}", sweep.seed, number, kernel);
+  if (sweep.size != 1) command += fmt::format(" --size {}", sweep.size);
+  return command;
+}
+
+}  // namespace vicinal::check

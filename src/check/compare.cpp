@@ -1,0 +1,61 @@
+#include "check/compare.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace vicinal::check {
+namespace {
+
+double ratio(double error_square, double exact_square, double magnitude_square) {
+  constexpr double kCancellation = 0.25;
+  if (error_square == 0) return 0;
+  const double denominator = std::sqrt(std::max(exact_square, kCancellation * kCancellation * magnitude_square));
+  const double error = std::sqrt(error_square) / denominator;
+  return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();
+}
+
+}  // namespace
+
+RelativeError relative_error(std::span<const double> result, std::span<const double> exact,
+                             std::span<const double> magnitudes) {
+  RelativeError error;
+  if (exact.empty()) return error;
+  const std::size_t row_elements = exact.size() / magnitudes.size();
+  double error_total = 0, exact_total = 0, magnitude_total = 0;
+  for (std::size_t row = 0; row < magnitudes.size(); ++row) {
+    double error_square = 0, exact_square = 0;
+    for (std::size_t i = row * row_elements; i < (row + 1) * row_elements; ++i) {
+      error_square += (result[i] - exact[i]) * (result[i] - exact[i]);
+      exact_square += exact[i] * exact[i];
+    }
+    const double magnitude_square = magnitudes[row] * magnitudes[row];
+    if (const double of_row = ratio(error_square, exact_square, magnitude_square); of_row > error.worst_row) {
+      error.worst_row = of_row;
+      error.row = static_cast<std::int64_t>(row);
+    }
+    error_total += error_square;
+    exact_total += exact_square;
+    magnitude_total += magnitude_square;
+  }
+  error.overall = ratio(error_total, exact_total, magnitude_total);
+  return error;
+}
+
+RelativeError error_limit(DType dtype, bool gradient, const RelativeError& straightforward) {
+  const auto beside_straightforward = [&](double margin) {
+    return RelativeError{2 * straightforward.overall + margin, 2 * straightforward.worst_row + margin};
+  };
+  const auto fixed = [](double limit) { return RelativeError{limit, limit}; };
+  switch (dtype) {
+    case DType::fp64: return fixed(gradient ? 1e-11 : 1e-12);
+    case DType::fp32: return fixed(gradient ? 1e-4 : 2e-5);
+    case DType::fp16: return beside_straightforward(1e-3);
+    case DType::bf16: break;
+  }
+  return beside_straightforward(4e-3);
+}
+
+double logsumexp_limit(DType dtype) { return dtype == DType::fp64 ? 1e-11 : 1e-4; }
+
+}  // namespace vicinal::check

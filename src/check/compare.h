@@ -1,0 +1,32 @@
+#pragma once
+
+// How far a result is from the exact one, and how far it may be.
+
+#include <cstdint>
+#include <span>
+
+#include "vicinal/tensor.h"
+
+namespace vicinal::check {
+
+/// ||result - exact|| / ||exact||, over everything and for the worst row. Absolute errors would hide dropped tiles:
+/// with ten thousand keys an output is about 0.01.
+struct RelativeError {
+  double overall = 0;
+  double worst_row = 0;
+  std::int64_t row = 0;  ///< the worst one
+};
+
+/// `magnitudes`: for each row, how large it would be without cancellation; rows and totals that are much smaller are
+/// measured against a quarter of it. A result that is not finite has an infinite error.
+RelativeError relative_error(std::span<const double> result, std::span<const double> exact,
+                             std::span<const double> magnitudes);
+
+/// The limits for a result: fixed for fp32 and fp64, for fp16 and bf16 relative to the error of a straightforward
+/// computation in the same precision.
+RelativeError error_limit(DType dtype, bool gradient, const RelativeError& straightforward);
+
+/// The largest absolute error of a logsumexp.
+double logsumexp_limit(DType dtype);
+
+}  // namespace vicinal::check
