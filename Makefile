@@ -9,6 +9,9 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMPS := build/stamps
 
+# One compiler by one name for all builds, so that ccache finds in one what another has compiled.
+export CXX := $(CXX)
+
 # CUDA code is built only where it can run.
 PRESET ?= $(shell command -v nvcc >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)
 
@@ -58,13 +61,14 @@ $(STAMPS)/lint: requirements/lint.txt $(STAMPS)/venv
 
 .PHONY: build
 build: $(STAMPS)/packages
-	cmake --preset $(PRESET) -DVICINAL_BENCHMARKS=ON
+	cmake --preset $(PRESET)
 	cmake --build --preset $(PRESET)
 
 # The Python package with the `vicinal` program, from a build folder that is kept, so that only what changed is compiled.
 $(STAMPS)/package: $(WHEEL_SOURCES) $(STAMPS)/venv
 	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps . \
 	  --config-settings build-dir=build/package-$(PRESET) \
+	  --config-settings cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON \
 	  --config-settings cmake.define.VICINAL_CUDA=$(if $(filter cuda,$(PRESET)),ON,OFF)
 	@touch $@
 

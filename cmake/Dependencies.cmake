@@ -1,5 +1,5 @@
-# Third-party packages, all found on the system: Debian's libhwy-dev, libfmt-dev, libcli11-dev, nlohmann-json3-dev,
-# libgtest-dev and libbenchmark-dev. fmt is used header-only, so it is no run-time dependency.
+# Third-party packages, all found on the system: Debian's libhwy-dev, libfmt-dev, libcli11-dev, nlohmann-json3-dev and
+# libgtest-dev. fmt is used header-only, so it is no run-time dependency.
 
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(hwy REQUIRED CONFIG)
@@ -13,7 +13,4 @@ if(VICINAL_CLI)
 endif()
 if(VICINAL_TESTS)
   find_package(GTest REQUIRED CONFIG)
-endif()
-if(VICINAL_BENCHMARKS)
-  find_package(benchmark REQUIRED CONFIG)
 endif()
