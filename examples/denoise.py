@@ -107,7 +107,7 @@ def best_time(function: Callable[[], object], repeats: int = 3) -> float:
 
 def compare_with_dense(noisy: torch.Tensor, args: argparse.Namespace) -> None:
     """Checks our attention against PyTorch's on a crop that dense attention can do, and prints both times."""
-    crop = min(args.size, 64)
+    crop = min(args.size, max(64, args.window))
     inputs = attention_inputs(noisy[:crop, :crop], args.patch)
     mask = dense_attention_mask(crop, crop, args.window).to(noisy.device)
 
@@ -142,9 +142,15 @@ def psnr(clean: np.ndarray, image: np.ndarray) -> float:
     return -10 * math.log10(np.mean((clean.astype(np.float64) - image) ** 2))
 
 
-def print_row(name: str, clean: np.ndarray, image: np.ndarray, gain_over: np.ndarray, seconds: float) -> None:
-    gain = psnr(clean, image) - psnr(clean, gain_over)
-    print(f"{name:24}  {psnr(clean, image):5.2f} dB  {gain:+6.2f} dB  {seconds:7.2f} s", flush=True)
+def print_row(name: str, clean: np.ndarray, noisy: np.ndarray, method: Callable[[], np.ndarray]) -> np.ndarray:
+    """Runs a method of denoising and prints how well and how quickly it does."""
+    print(f"{name:24}", end="", flush=True)
+    begin = time.perf_counter()
+    image = method()
+    seconds = time.perf_counter() - begin
+    gain = psnr(clean, image) - psnr(clean, noisy)
+    print(f"  {psnr(clean, image):5.2f} dB  {gain:+6.2f} dB  {seconds:7.2f} s")
+    return image
 
 
 def save_figure(images: dict[str, np.ndarray], path: Path) -> None:
@@ -202,21 +208,19 @@ def main(arguments: list[str] | None = None) -> None:
     )
     compare_with_dense(torch.from_numpy(noisy).to(device), args)
 
-    image = torch.from_numpy(noisy).to(device)
+    def ours() -> np.ndarray:
+        inputs = attention_inputs(torch.from_numpy(noisy).to(device), args.patch)
+        return non_local_means(inputs, args.window, args.h, args.sigma).cpu().numpy()
 
-    def ours() -> torch.Tensor:
-        return non_local_means(attention_inputs(image, args.patch), args.window, args.h, args.sigma)
+    def scikit_image(fast_mode: bool) -> np.ndarray:
+        settings = {"patch_size": args.patch, "patch_distance": args.window // 2, "h": args.h, "sigma": args.sigma}
+        return denoise_nl_means(noisy, **settings, fast_mode=fast_mode, channel_axis=-1)
 
-    denoised = ours().cpu().numpy()
     print(f"{'':24}      PSNR       gain       time")
-    print_row("noisy", clean, noisy, noisy, 0)
-    print_row("vicinal", clean, denoised, noisy, best_time(ours))
-
-    settings = {"patch_size": args.patch, "patch_distance": args.window // 2, "h": args.h, "sigma": args.sigma}
-    for name, fast in (("scikit-image, fast mode", True), ("scikit-image, classic", False)):
-        begin = time.perf_counter()
-        theirs = denoise_nl_means(noisy, **settings, fast_mode=fast, channel_axis=-1)
-        print_row(name, clean, theirs, noisy, time.perf_counter() - begin)
+    print(f"{'noisy':24}  {psnr(clean, noisy):5.2f} dB")
+    denoised = print_row("vicinal", clean, noisy, ours)
+    print_row("scikit-image, fast mode", clean, noisy, lambda: scikit_image(fast_mode=True))
+    print_row("scikit-image, classic", clean, noisy, lambda: scikit_image(fast_mode=False))
 
     titles = "photograph", f"noisy, {psnr(clean, noisy):.2f} dB", f"denoised, {psnr(clean, denoised):.2f} dB"
     save_figure(dict(zip(titles, (clean, noisy, denoised), strict=True)), args.output)
