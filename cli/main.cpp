@@ -29,7 +29,8 @@ int main(int argc, char** argv) {
   program.footer("Exit codes: 0 success, 1 a check failed, 2 bad arguments, 3 the machine failed.\n"
                  "`vicinal COMMAND --help` explains a command, with an example.\n");
   try {
-    const std::vector<Command> commands{add_info(program), add_plan(program), add_run(program), add_bench(program)};
+    const std::vector<Command> commands{add_info(program), add_plan(program), add_run(program), add_check(program),
+                                        add_bench(program)};
     program.parse(argc, argv);
     for (const Command& command : commands) {
       if (command.arguments->parsed()) return command.run();

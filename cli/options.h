@@ -28,6 +28,9 @@ class ProblemOptions {
   /// --device
   void add_device(CLI::App& command);
 
+  /// Whether there is a problem at all, for commands that can do without.
+  [[nodiscard]] bool given_shape() const { return !spec.layout.empty(); }
+
   bench::ProblemSpec spec;
   std::optional<DType> dtype;    ///< when --dtype was given; `spec.dtype` follows it
   std::optional<Device> device;  ///< when --device was given; `spec.device` follows it
