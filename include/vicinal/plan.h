@@ -43,7 +43,7 @@ struct Refusal {
 
 /// What the caller may decide; everything else is the planner's choice.
 struct PlanOptions {
-  std::string backend;           ///< a name from `vicinal info`, such as "fused" or "reference"; empty: the cheapest
+  std::string backend;           ///< "fused", "reference", or one kernel, "fused_cpu_forward"; empty: the cheapest
   std::optional<Tiling> tiling;  ///< force the tile shapes
 };
 

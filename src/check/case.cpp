@@ -43,9 +43,9 @@ void choose_grid(Random& random, Problem& problem) {
 }
 
 std::int64_t choose_dim(Random& random) {
-  return random.chance(0.03) ? random.one_of<std::int64_t>({160, 192, 256, 300, 512})
-                             : random.one_of<std::int64_t>({1, 2, 3, 5, 8, 16, 16, 24, 32, 32, 40, 48, 64, 64, 72, 80,
-                                                            96, 100, 128});
+  return random.chance(0.03)
+             ? random.one_of<std::int64_t>({160, 192, 256, 300, 512})
+             : random.one_of<std::int64_t>({1, 2, 3, 5, 8, 16, 16, 24, 32, 32, 40, 48, 64, 64, 72, 80, 96, 100, 128});
 }
 
 void choose_heads(Random& random, Problem& problem) {
@@ -82,8 +82,7 @@ void shrink_to(double work, Problem& problem) {
       // Shrinks like a random extent: not a power of two.
       problem.layout[longest] = problem.layout[longest] * 3 / 4;
       problem.dilation[longest] = std::min(problem.dilation[longest], problem.layout[longest]);
-      problem.window[longest] =
-          std::min(problem.window[longest], problem.layout[longest] / problem.dilation[longest]);
+      problem.window[longest] = std::min(problem.window[longest], problem.layout[longest] / problem.dilation[longest]);
       problem.stride[longest] = std::min(problem.stride[longest], problem.window[longest]);
     } else if (problem.dim + problem.dim_v > 4) {
       problem.dim = std::max<std::int64_t>(1, problem.dim / 2);

@@ -13,21 +13,21 @@ namespace vicinal::check {
 
 /// How a tensor lies in memory. Whatever lies between its elements is poison.
 struct Arrangement {
-  bool heads_first = false;     ///< [B, H, *layout, D] in memory instead of [B, *layout, H, D]
-  std::int64_t row_gap = 0;     ///< elements between two rows [D]
-  std::int64_t token_gap = 0;   ///< rows between two tokens, as when query, key and value are packed
-  unsigned reversed = 0;        ///< bit i: negative stride along dimension i (CPU only)
-  unsigned broadcast = 0;       ///< bit i: zero stride along dimension i (inputs only)
+  bool heads_first = false;    ///< [B, H, *layout, D] in memory instead of [B, *layout, H, D]
+  std::int64_t row_gap = 0;    ///< elements between two rows [D]
+  std::int64_t token_gap = 0;  ///< rows between two tokens, as when query, key and value are packed
+  unsigned reversed = 0;       ///< bit i: negative stride along dimension i (CPU only)
+  unsigned broadcast = 0;      ///< bit i: zero stride along dimension i (inputs only)
 };
 
 /// What is checked: a problem, the values of its tensors (by seed) and their memory.
 struct Case {
   Problem problem;
-  std::uint64_t seed = 0;                 ///< of the values and of the tilings that are tried
-  double query_magnitude = 1;             ///< queries are uniform in [-magnitude, magnitude], all else in [-1, 1]
-  bool with_grad_logsumexp = true;        ///< backward: whether the gradient of logsumexp is given
-  std::array<Arrangement, 4> inputs{};    ///< of query, key, value, grad_output
-  std::array<Arrangement, 4> results{};   ///< of output, grad_query, grad_key, grad_value
+  std::uint64_t seed = 0;                ///< of the values and of the tilings that are tried
+  double query_magnitude = 1;            ///< queries are uniform in [-magnitude, magnitude], all else in [-1, 1]
+  bool with_grad_logsumexp = true;       ///< backward: whether the gradient of logsumexp is given
+  std::array<Arrangement, 4> inputs{};   ///< of query, key, value, grad_output
+  std::array<Arrangement, 4> results{};  ///< of output, grad_query, grad_key, grad_value
 };
 
 /// A reproducible sequence of random cases: odd and even windows, window 1 and full, ragged extents, dilation that does

@@ -67,7 +67,7 @@ class Computation {
         rounding_(problem.dtype == DType::fp16 || problem.dtype == DType::bf16 ? problem.dtype : DType::fp64),
         scale_(problem.effective_scale()) {
     const Shapes shapes(problem);
-    const auto allocate = [&](std::vector<double> Results::*member, const Shape& shape) {
+    const auto allocate = [&](std::vector<double> Results::* member, const Shape& shape) {
       (out_.results.*member).resize(shape.elements());
       (out_.magnitudes.*member).resize(shape.rows());
     };
@@ -150,8 +150,8 @@ class Computation {
       add_scaled(row_of(out_.results.*grad_value, k.row, grid_.dim_v), rounded_to(rounding_, k.probability),
                  grad_output);
 
-      const double size = scale_ * k.probability *
-                          (grad_norm * (norm(k.value) + norm(output)) + std::abs(grad_logsumexp));
+      const double size =
+          scale_ * k.probability * (grad_norm * (norm(k.value) + norm(output)) + std::abs(grad_logsumexp));
       out_.magnitudes.grad_query[row] += std::pow(size * norm(k.key), 2);
       (out_.magnitudes.*grad_key)[k.row] += std::pow(size * norm(query), 2);
       (out_.magnitudes.*grad_value)[k.row] += std::pow(k.probability * norm(grad_output), 2);
@@ -206,23 +206,23 @@ Results exact_results(const Problem& problem, const Inputs& inputs, Operation op
   run_reference(p, Operation::forward, forward);
   if (operation == Operation::forward) return results;
 
-  run_reference(p, Operation::backward,
-                BackwardTensors{.query = forward.query,
-                                .key = forward.key,
-                                .value = forward.value,
-                                .extra_key = forward.extra_key,
-                                .extra_value = forward.extra_value,
-                                .output = forward.output,
-                                .logsumexp = forward.logsumexp,
-                                .grad_output = dense(inputs.grad_output, shapes.output),
-                                .grad_logsumexp = inputs.grad_logsumexp.empty()
-                                                      ? Tensor{}
-                                                      : dense(inputs.grad_logsumexp, shapes.logsumexp),
-                                .grad_query = result(results.grad_query, shapes.query),
-                                .grad_key = result(results.grad_key, shapes.key),
-                                .grad_value = result(results.grad_value, shapes.value),
-                                .grad_extra_key = result(results.grad_extra_key, shapes.extra_key),
-                                .grad_extra_value = result(results.grad_extra_value, shapes.extra_value)});
+  run_reference(
+      p, Operation::backward,
+      BackwardTensors{
+          .query = forward.query,
+          .key = forward.key,
+          .value = forward.value,
+          .extra_key = forward.extra_key,
+          .extra_value = forward.extra_value,
+          .output = forward.output,
+          .logsumexp = forward.logsumexp,
+          .grad_output = dense(inputs.grad_output, shapes.output),
+          .grad_logsumexp = inputs.grad_logsumexp.empty() ? Tensor{} : dense(inputs.grad_logsumexp, shapes.logsumexp),
+          .grad_query = result(results.grad_query, shapes.query),
+          .grad_key = result(results.grad_key, shapes.key),
+          .grad_value = result(results.grad_value, shapes.value),
+          .grad_extra_key = result(results.grad_extra_key, shapes.extra_key),
+          .grad_extra_value = result(results.grad_extra_value, shapes.extra_value)});
   return results;
 }
 

@@ -44,8 +44,8 @@ struct Float16 {
     }
     if constexpr (kLeastExponent > -126) {
       if (magnitude >> kMantissaBits == 0) {  // subnormal here, a normal float
-        constexpr float kSmallest = std::bit_cast<float>(
-            static_cast<std::uint32_t>(127 + kLeastExponent - kMantissaBits) << 23);
+        constexpr float kSmallest =
+            std::bit_cast<float>(static_cast<std::uint32_t>(127 + kLeastExponent - kMantissaBits) << 23);
         const float value = static_cast<float>(magnitude) * kSmallest;
         return sign != 0 ? -value : value;
       }

@@ -26,9 +26,7 @@ void for_each_neighbor(const Problem& grid, const Token& token, Interval (AxisWi
     group[a] = token[a] % grid.dilation[a];
     box.axes[a] = (axis_window(grid, a, group[a]).*interval)(token[a] / grid.dilation[a]);
   }
-  const auto coordinate = [&](int axis, std::int64_t position) {
-    return group[axis] + grid.dilation[axis] * position;
-  };
+  const auto coordinate = [&](int axis, std::int64_t position) { return group[axis] + grid.dilation[axis] * position; };
   for (std::int64_t i = box.axes[0].begin; i < box.axes[0].end; ++i) {
     for (std::int64_t j = box.axes[1].begin; j < box.axes[1].end; ++j) {
       for (std::int64_t k = box.axes[2].begin; k < box.axes[2].end; ++k) {

@@ -107,12 +107,12 @@ class Checker {
     const int rank = shape_of(expected, sizes);
     if (tensor.rank == rank && std::equal(sizes.begin(), sizes.begin() + rank, tensor.sizes.begin())) return {};
     const int shown = std::clamp(tensor.rank, 0, kMaxTensorRank);
-    return Status::refuse(fmt::format(
-        "{} has shape [{}]; allowed: [{}], which is [batch, {}, {}{}]", expected.name,
-        fmt::join(std::span(tensor.sizes).first(shown), ", "), fmt::join(std::span(sizes).first(rank), ", "),
-        expected.tokens == Tokens::extra ? "extra_kv" : "*layout",
-        expected.heads == problem_.heads ? "heads" : "heads_kv",
-        expected.dim == 0 ? "" : (expected.dim == problem_.dim ? ", dim" : ", dim_v")));
+    return Status::refuse(fmt::format("{} has shape [{}]; allowed: [{}], which is [batch, {}, {}{}]", expected.name,
+                                      fmt::join(std::span(tensor.sizes).first(shown), ", "),
+                                      fmt::join(std::span(sizes).first(rank), ", "),
+                                      expected.tokens == Tokens::extra ? "extra_kv" : "*layout",
+                                      expected.heads == problem_.heads ? "heads" : "heads_kv",
+                                      expected.dim == 0 ? "" : (expected.dim == problem_.dim ? ", dim" : ", dim_v")));
   }
 
   [[nodiscard]] Status check_strides(const Expectation& expected, const Tensor& tensor) const {
@@ -150,8 +150,8 @@ class Checker {
   [[nodiscard]] Status check_address(const Expectation& expected, const Tensor& tensor) const {
     if (is_empty(tensor)) return {};
     if (tensor.data == nullptr) {
-      return Status::refuse(fmt::format("{} has no data (a null pointer); allowed: the address of its first element",
-                                        expected.name));
+      return Status::refuse(
+          fmt::format("{} has no data (a null pointer); allowed: the address of its first element", expected.name));
     }
     const std::size_t element = size_of(tensor.dtype);
     const auto address = reinterpret_cast<std::uintptr_t>(tensor.data);
@@ -189,9 +189,10 @@ class Checker {
     const bool written = expected.access == Expectation::Access::written;
     for (int i = 0; i < seen_count_ && problem_.batch > 0; ++i) {
       if (seen_[i].data == tensor.data && (written || seen_[i].written)) {
-        status_ = Status::refuse(fmt::format("{} starts at the address of {}; allowed for a tensor that is written: "
-                                             "memory of its own",
-                                             expected.name, seen_[i].name));
+        status_ =
+            Status::refuse(fmt::format("{} starts at the address of {}; allowed for a tensor that is written: "
+                                       "memory of its own",
+                                       expected.name, seen_[i].name));
         return;
       }
     }
@@ -236,8 +237,7 @@ Status check_tensors(const Problem& problem, const ForwardTensors& tensors, Forw
       .key = checker.view({"key", Tokens::grid, p.heads_kv, p.dim}, tensors.key),
       .value = checker.view({"value", Tokens::grid, p.heads_kv, p.dim_v}, tensors.value),
       .extra_key = checker.view({"extra_key", Tokens::extra, p.heads_kv, p.dim, with_extra}, tensors.extra_key),
-      .extra_value =
-          checker.view({"extra_value", Tokens::extra, p.heads_kv, p.dim_v, with_extra}, tensors.extra_value),
+      .extra_value = checker.view({"extra_value", Tokens::extra, p.heads_kv, p.dim_v, with_extra}, tensors.extra_value),
       .output = checker.view({"output", Tokens::grid, p.heads, p.dim_v, required, written}, tensors.output),
       .logsumexp = checker.view({"logsumexp", Tokens::grid, p.heads, 0, optional, written}, tensors.logsumexp),
   };
@@ -274,8 +274,8 @@ Status check_tensors(const Problem& problem, const BackwardTensors& tensors, Bac
 
 Status check_execution(const Plan& plan, const Execution& execution) {
   if (execution.threads < 0) {
-    return Status::refuse(fmt::format("threads = {}; allowed: 0 (as many as OpenMP would use) or more",
-                                      execution.threads));
+    return Status::refuse(
+        fmt::format("threads = {}; allowed: 0 (as many as OpenMP would use) or more", execution.threads));
   }
   if (plan.workspace_bytes == 0) return {};
   if (execution.workspace_bytes < plan.workspace_bytes) {

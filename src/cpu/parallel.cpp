@@ -17,8 +17,7 @@ namespace {
 // them forever. A thread born in the child has no such pool, so there the region runs from one.
 thread_local bool pool_died_in_fork = false;
 
-[[maybe_unused]] const int kForkHandlerInstalled =
-    pthread_atfork(nullptr, nullptr, [] { pool_died_in_fork = true; });
+[[maybe_unused]] const int kForkHandlerInstalled = pthread_atfork(nullptr, nullptr, [] { pool_died_in_fork = true; });
 
 using Body = std::function<void(std::int64_t item, int thread)>;
 

@@ -127,9 +127,8 @@ class Gradients {
 
   void write_grad_key_value(std::int64_t item) const {
     const Place at = place_of(grid_, grid_.heads_kv, item);
-    sum_over_queries(t_.key, t_.value, at, t_.grad_key, t_.grad_value, [&](auto visit) {
-      for_each_neighbor(grid_, at.token, &AxisWindow::queries_of, visit);
-    });
+    sum_over_queries(t_.key, t_.value, at, t_.grad_key, t_.grad_value,
+                     [&](auto visit) { for_each_neighbor(grid_, at.token, &AxisWindow::queries_of, visit); });
   }
 
   void write_grad_extra(std::int64_t item) const {
@@ -191,8 +190,7 @@ void backward(const Problem& grid, const Tiling&, const BackwardViews& t, const 
   });
 
   const Gradients gradients(grid, t, delta);
-  cpu::parallel_for(queries, execution.threads,
-                    [&](std::int64_t item, int) { gradients.write_grad_query(item); });
+  cpu::parallel_for(queries, execution.threads, [&](std::int64_t item, int) { gradients.write_grad_query(item); });
   cpu::parallel_for(grid.batch * grid.tokens() * grid.heads_kv, execution.threads,
                     [&](std::int64_t item, int) { gradients.write_grad_key_value(item); });
   cpu::parallel_for(grid.batch * grid.extra_kv * grid.heads_kv, execution.threads,

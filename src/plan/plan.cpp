@@ -24,7 +24,9 @@ std::string with_unit(double value, double base, std::initializer_list<std::stri
   return fmt::format("{:.3g}{}", value, *unit);
 }
 
-std::string count(double value) { return with_unit(value, 1000, {"", " thousand", " million", " billion", " trillion"}); }
+std::string count(double value) {
+  return with_unit(value, 1000, {"", " thousand", " million", " billion", " trillion"});
+}
 std::string bytes(double value) { return with_unit(value, 1024, {" B", " KiB", " MiB", " GiB", " TiB"}); }
 std::string seconds(double value) { return with_unit(value * 1e6, 1000, {" us", " ms", " s"}); }
 
@@ -53,9 +55,10 @@ bool volume_fits(const PerAxis<std::int64_t>& tile, std::int64_t limit) {
 Status check_tiling(const Tiling& tiling) {
   const auto refuse = [](std::string_view name, const PerAxis<std::int64_t>& tile, std::string_view limit_name,
                          std::int64_t limit) {
-    return Status::refuse(fmt::format("tiling.{} = {} with tiling.{} = {}; allowed: extents of at least 1 whose product "
-                                      "is at most {}",
-                                      name, shape(tile), limit_name, limit, limit_name));
+    return Status::refuse(
+        fmt::format("tiling.{} = {} with tiling.{} = {}; allowed: extents of at least 1 whose product "
+                    "is at most {}",
+                    name, shape(tile), limit_name, limit, limit_name));
   };
   if (!volume_fits(tiling.query_tile, tiling.rows)) return refuse("query_tile", tiling.query_tile, "rows", tiling.rows);
   if (!volume_fits(tiling.key_tile, tiling.columns)) {
@@ -90,8 +93,8 @@ Status usable(const KernelRow& row, const Problem& grid, const PlanOptions& opti
 [[noreturn]] void throw_unsupported(const Problem& problem, Operation operation, const std::vector<Refusal>& refusals) {
   std::string reasons;
   for (const Refusal& refusal : refusals) reasons += fmt::format("\n  {}: {}", refusal.kernel, refusal.reason);
-  throw Error(ErrorKind::unsupported, fmt::format("no kernel can do the {} pass of {}{}", name_of(operation),
-                                                  to_string(problem), reasons));
+  throw Error(ErrorKind::unsupported,
+              fmt::format("no kernel can do the {} pass of {}{}", name_of(operation), to_string(problem), reasons));
 }
 
 }  // namespace
@@ -127,9 +130,9 @@ Plan make_plan(const Problem& problem, Operation operation, const PlanOptions& o
   });
   for (const Candidate& other : candidates) {
     if (&other == &*best) continue;
-    plan.refusals.push_back({std::string(other.row->name),
-                             fmt::format("estimated at {}, {} at {}", seconds(other.cost.seconds), best->row->name,
-                                         seconds(best->cost.seconds))});
+    plan.refusals.push_back(
+        {std::string(other.row->name), fmt::format("estimated at {}, {} at {}", seconds(other.cost.seconds),
+                                                   best->row->name, seconds(best->cost.seconds))});
   }
   plan.kernel = best->row;
   plan.tiling = best->tiling;
@@ -144,9 +147,9 @@ std::string Plan::explain() const {
   if (kernel == nullptr) return "no plan";
   std::string text = fmt::format("{} pass of {}\n", name_of(operation), to_string(problem));
   text += fmt::format("  kernel     {} (backend {})\n", kernel->name, kernel->backend);
-  text += fmt::format("  tiles      {} queries in {} rows x {} keys in {} columns, {} query tiles per work item\n",
-                      shape(tiling.query_tile), tiling.rows, shape(tiling.key_tile), tiling.columns,
-                      shape(tiling.block));
+  text +=
+      fmt::format("  tiles      {} queries in {} rows x {} keys in {} columns, {} query tiles per work item\n",
+                  shape(tiling.query_tile), tiling.rows, shape(tiling.key_tile), tiling.columns, shape(tiling.block));
   text += fmt::format("  work       {} multiply-adds visited, {} needed: {:.2f} times\n",
                       count(cost.visited_multiply_adds), count(cost.needed_multiply_adds),
                       cost.visited_multiply_adds / std::max(cost.needed_multiply_adds, 1.0));

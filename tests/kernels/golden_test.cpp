@@ -147,7 +147,12 @@ void check_golden(const GoldenCase& golden, const KernelRow& kernel) {
   const Plan plan = make_plan(p, kernel.operation, {.backend = std::string(kernel.name), .tiling = {}});
   ASSERT_EQ(plan.kernel_name(), kernel.name);
   if (kernel.operation == Operation::forward) {
-    const ForwardTensors forward{query, key, value, extra_key, extra_value, t.result(shapes.output, p.dtype, "out"),
+    const ForwardTensors forward{query,
+                                 key,
+                                 value,
+                                 extra_key,
+                                 extra_value,
+                                 t.result(shapes.output, p.dtype, "out"),
                                  t.result(shapes.logsumexp, stats, "lse")};
     run_and_compare(plan, golden, t, forward, 2e-5);
     return;

@@ -35,7 +35,8 @@ TEST_P(Sweep, MatchesTheOracle) {
     ran += report.ran();
     failed += !report.passed();
     worst = std::max(worst, report.worst);
-    EXPECT_TRUE(report.passed()) << fmt::format("{}\n  {}\n  {}", check::reproducing_command(sweep, number, kernel.name),
+    EXPECT_TRUE(report.passed()) << fmt::format("{}\n  {}\n  {}",
+                                                check::reproducing_command(sweep, number, kernel.name),
                                                 to_string(c.problem), fmt::join(report.failures, "\n  "));
   }
   RecordProperty("ran", ran);
