@@ -23,8 +23,10 @@ HWY_BEFORE_NAMESPACE();
 namespace vicinal::cpu::HWY_NAMESPACE {
 
 /// A thread's scratch for one work item. Rows of padded width where they are read as vectors.
-template <class C>
+template <class Element>
 struct BackwardScratch {
+  using C = Compute<Element>;
+
   C* key;             // [tile_keys][dim]
   C* value;           // [tile_keys][dim_v]
   C* grad_key;        // [tile_keys][padded(dim)], times 1 / scale
@@ -41,6 +43,9 @@ struct BackwardScratch {
   C* delta;           // per tile [16], rowsum(grad_output * output) - grad_logsumexp
   KeyList<C> list;
   TileGeometry* tiles;
+  TokenList<const Element> inputs;
+  TokenList<Element> outputs;
+  TokenList<C> sums;
 
   BackwardScratch(const Schedule& schedule, Carver& carver) {
     const Problem& grid = schedule.grid();
@@ -63,6 +68,9 @@ struct BackwardScratch {
     delta = carver.take<C>(block * kLanes);
     tiles = carver.take<TileGeometry>(block);
     list.carve(carver, schedule.tiling().key_tile);
+    inputs.carve(carver, std::max(schedule.tile_keys(), block * kLanes));
+    outputs.carve(carver, block * kLanes);
+    sums.carve(carver, schedule.tile_keys());
   }
 };
 
@@ -72,7 +80,7 @@ class BackwardItem {
 
  public:
   BackwardItem(const Schedule& schedule, const BackwardViews& tensors, const GradientSums<C>& sums, const Slice& slice,
-               std::int64_t slab, BackwardScratch<C>& scratch)
+               std::int64_t slab, BackwardScratch<Element>& scratch)
       : schedule_(schedule),
         grid_(schedule.grid()),
         tensors_(tensors),
@@ -107,39 +115,47 @@ class BackwardItem {
     const auto output = view<const Element>(tensors_.output, head);
     const auto grad_output = view<const Element>(tensors_.grad_output, head);
     tile_count_ = 0;
-    for_each_tile(queries, schedule_.tiling().query_tile, [&](const Box& tile) {
-      const std::int64_t t = tile_count_++;
-      s_.tiles[t] = TileGeometry(slice_.grid, tile);
-      C* query_rows = s_.query_rows + t * dim_ * kLanes;
-      load_query_rows<Element>(query, tile, grid_.dim, dim_, query_rows);
-      rows_to_lanes(query_rows, dim_, grid_.dim, s_.query + t * dim_ * kLanes);
-      scale_lanes(static_cast<C>(grid_.effective_scale() * kLog2e), grid_.dim, s_.query + t * dim_ * kLanes);
-      C* grad_out_rows = s_.grad_out_rows + t * dim_v_ * kLanes;
-      load_query_rows<Element>(grad_output, tile, grid_.dim_v, dim_v_, grad_out_rows);
-      rows_to_lanes(grad_out_rows, dim_v_, grid_.dim_v, s_.grad_out + t * dim_v_ * kLanes);
-      load_query_rows<Element>(output, tile, grid_.dim_v, dim_v_, s_.rows);
-      std::fill_n(s_.grad_query + t * dim_ * kLanes, grid_.dim * kLanes, C{0});
-      load_row_statistics(t, head, grad_out_rows);
-    });
+    for_each_tile(queries, schedule_.tiling().query_tile,
+                  [&](const Box& tile) { s_.tiles[tile_count_++] = TileGeometry(slice_.grid, tile); });
+    load_query_tiles<Element>(
+        query, s_.tiles, tile_count_, grid_.dim, dim_, s_.inputs,
+        [&](std::int64_t t) { return s_.query_rows + t * dim_ * kLanes; },
+        [&](std::int64_t t, const C* rows) {
+          rows_to_lanes(rows, dim_, grid_.dim, s_.query + t * dim_ * kLanes);
+          scale_lanes(static_cast<C>(grid_.effective_scale() * kLog2e), grid_.dim, s_.query + t * dim_ * kLanes);
+        });
+    load_query_tiles<Element>(
+        grad_output, s_.tiles, tile_count_, grid_.dim_v, dim_v_, s_.inputs,
+        [&](std::int64_t t) { return s_.grad_out_rows + t * dim_v_ * kLanes; },
+        [&](std::int64_t t, const C* rows) {
+          rows_to_lanes(rows, dim_v_, grid_.dim_v, s_.grad_out + t * dim_v_ * kLanes);
+        });
+    load_query_tiles<Element>(
+        output, s_.tiles, tile_count_, grid_.dim_v, dim_v_, s_.inputs, [&](std::int64_t) { return s_.rows; },
+        [&](std::int64_t t, const C* rows) {
+          const C* grad_rows = s_.grad_out_rows + t * dim_v_ * kLanes;
+          for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+            s_.delta[t * kLanes + lane] = dot(grad_rows + lane * dim_v_, rows + lane * dim_v_, grid_.dim_v);
+          }
+        });
+    std::fill_n(s_.grad_query, tile_count_ * dim_ * kLanes, C{0});
+    load_logsumexp(head);
   }
 
-  void load_row_statistics(std::int64_t t, std::int64_t head, const C* grad_out_rows) {
-    C* logsumexp = s_.logsumexp + t * kLanes;
-    C* delta = s_.delta + t * kLanes;
-    std::fill_n(logsumexp, kLanes, std::numeric_limits<C>::infinity());
-    std::fill_n(delta, kLanes, C{0});
+  void load_logsumexp(std::int64_t head) {
     const auto saved = view<const C>(tensors_.logsumexp, head);
-    const auto visit = [&](auto grad_of) {
+    std::fill_n(s_.logsumexp, tile_count_ * kLanes, std::numeric_limits<C>::infinity());
+    for (std::int64_t t = 0; t < tile_count_; ++t) {
       for_each_position(s_.tiles[t].queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t lane) {
-        logsumexp[lane] = *saved.at(x, y, z) * static_cast<C>(kLog2e);
-        delta[lane] = dot(grad_out_rows + lane * dim_v_, s_.rows + lane * dim_v_, grid_.dim_v) - grad_of(x, y, z);
+        s_.logsumexp[t * kLanes + lane] = *saved.at(x, y, z) * static_cast<C>(kLog2e);
       });
-    };
-    if (tensors_.grad_logsumexp) {
-      const auto grad = view<const C>(tensors_.grad_logsumexp, head);
-      visit([&](std::int64_t x, std::int64_t y, std::int64_t z) { return *grad.at(x, y, z); });
-    } else {
-      visit([](std::int64_t, std::int64_t, std::int64_t) { return C{0}; });
+    }
+    if (!tensors_.grad_logsumexp) return;
+    const auto grad = view<const C>(tensors_.grad_logsumexp, head);
+    for (std::int64_t t = 0; t < tile_count_; ++t) {
+      for_each_position(s_.tiles[t].queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t lane) {
+        s_.delta[t * kLanes + lane] -= *grad.at(x, y, z);
+      });
     }
   }
 
@@ -173,17 +189,22 @@ class BackwardItem {
   }
 
   void stage_keys(const PhaseView<const Element>& key, const PhaseView<const Element>& value, const Box& keys) {
-    load_rows<Element>(key, keys, grid_.dim, grid_.dim, s_.key);
-    load_rows<Element>(value, keys, grid_.dim_v, grid_.dim_v, s_.value);
+    stage<Element>(key, keys, grid_.dim, s_.inputs, s_.key);
+    stage<Element>(value, keys, grid_.dim_v, s_.inputs, s_.value);
     std::fill_n(s_.grad_key, keys.volume() * dim_, C{0});
     std::fill_n(s_.grad_value, keys.volume() * dim_v_, C{0});
   }
 
   void add_gradients(const PhaseView<C>& grad_key, const PhaseView<C>& grad_value, const Box& keys) {
-    for_each_position(keys, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t row) {
-      add_row(s_.grad_key + row * dim_, scale_, grad_key.at(x, y, z), grid_.dim);
-      add_row(s_.grad_value + row * dim_v_, C{1}, grad_value.at(x, y, z), grid_.dim_v);
-    });
+    add_rows(s_.grad_key, dim_, scale_, grad_key, keys, grid_.dim);
+    add_rows(s_.grad_value, dim_v_, C{1}, grad_value, keys, grid_.dim_v);
+  }
+
+  void add_rows(const C* rows, std::int64_t pitch, C factor, const PhaseView<C>& sum, const Box& keys,
+                std::int64_t width) {
+    s_.sums.clear(width);
+    s_.sums.add(sum, keys);
+    for (std::int64_t i = 0; i < s_.sums.count(); ++i) add_row(rows + i * pitch, factor, s_.sums.visit(i), width);
   }
 
   /// Gradients from the pairs of query tile t and the listed keys.
@@ -215,30 +236,33 @@ class BackwardItem {
       logsumexp[v] = hn::Load(d, s_.logsumexp + t * kLanes + v * N);
       delta[v] = hn::Load(d, s_.delta + t * kLanes + v * N);
     }
+    C* probabilities = s_.probabilities;
+    C* grad_scores = s_.grad_scores;
+    const auto masks = s_.list.masks(first);
     for (std::int64_t j = 0; j < count; ++j) {
       for (int v = 0; v < kVectors<C>; ++v) {
         const std::int64_t at = j * kLanes + v * N;
-        auto p = exp2<C>(hn::Sub(hn::Load(d, s_.probabilities + at), logsumexp[v]));
-        auto grad = hn::Mul(p, hn::Sub(hn::Load(d, s_.grad_scores + at), delta[v]));
+        auto p = exp2<C>(hn::Sub(hn::Load(d, probabilities + at), logsumexp[v]));
+        auto grad = hn::Mul(p, hn::Sub(hn::Load(d, grad_scores + at), delta[v]));
         if constexpr (kMasked) {
-          const auto attended = s_.list.mask(first + j, v);
-          p = hn::IfThenElseZero(attended, p);
-          grad = hn::IfThenElseZero(attended, grad);
+          const auto attended = hn::And(hn::Load(d, masks.run(j) + v * N), hn::Load(d, masks.offset(j) + v * N));
+          p = hn::And(p, attended);
+          grad = hn::And(grad, attended);
         }
-        hn::Store(p, d, s_.probabilities + at);
-        hn::Store(grad, d, s_.grad_scores + at);
+        hn::Store(p, d, probabilities + at);
+        hn::Store(grad, d, grad_scores + at);
       }
     }
   }
 
   void finish(std::int64_t head) {
-    const auto grad_query = view<Element>(tensors_.grad_query, head);
-    for (std::int64_t t = 0; t < tile_count_; ++t) {
-      lanes_to_rows(s_.grad_query + t * dim_ * kLanes, grid_.dim, s_.rows, dim_);
-      for_each_position(s_.tiles[t].queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t lane) {
-        store_row<Element>(s_.rows + lane * dim_, scale_, grad_query.at(x, y, z), grid_.dim);
-      });
-    }
+    store_query_tiles<Element>(
+        view<Element>(tensors_.grad_query, head), s_.tiles, tile_count_, grid_.dim, dim_, s_.outputs,
+        [&](std::int64_t t) {
+          lanes_to_rows(s_.grad_query + t * dim_ * kLanes, grid_.dim, s_.rows, dim_);
+          return s_.rows;
+        },
+        [&](std::int64_t, std::int64_t) { return scale_; });
   }
 
   const Schedule& schedule_;
@@ -247,7 +271,7 @@ class BackwardItem {
   const GradientSums<C>& sums_;
   const Slice& slice_;
   const std::int64_t slab_;
-  BackwardScratch<C>& s_;
+  BackwardScratch<Element>& s_;
   const std::int64_t dim_;
   const std::int64_t dim_v_;
   const C scale_;
@@ -257,9 +281,8 @@ class BackwardItem {
 template <class Element>
 void backward_slabs(const Schedule& schedule, const BackwardViews& tensors, const GradientSums<Compute<Element>>& sums,
                     int threads) {
-  using C = Compute<Element>;
   Carver sizes(nullptr);
-  BackwardScratch<C>{schedule, sizes};
+  BackwardScratch<Element>{schedule, sizes};
   for (int wave = 0; wave < schedule.waves(); ++wave) {
     parallel_for(schedule.slab_items(wave), threads, [&](std::int64_t item, int) {
       Slice slice;
@@ -267,7 +290,7 @@ void backward_slabs(const Schedule& schedule, const BackwardViews& tensors, cons
       std::int64_t slab;
       if (!schedule.slab_item(wave, item, slice, queries, slab)) return;
       Carver carver(thread_scratch(sizes.used()));
-      BackwardScratch<C> scratch(schedule, carver);
+      BackwardScratch<Element> scratch(schedule, carver);
       BackwardItem<Element>(schedule, tensors, sums, slice, slab, scratch).run(queries);
     });
   }

@@ -23,8 +23,10 @@ HWY_BEFORE_NAMESPACE();
 namespace vicinal::cpu::HWY_NAMESPACE {
 
 /// A thread's scratch for one work item.
-template <class C>
+template <class Element>
 struct ForwardScratch {
+  using C = Compute<Element>;
+
   C* key;            // [tile_keys][dim]
   C* value;          // [tile_keys][dim_v]
   C* scores;         // [kChunk][16], then probabilities
@@ -35,6 +37,8 @@ struct ForwardScratch {
   C* row_sum;        // per tile [16]
   KeyList<C> list;
   TileGeometry* tiles;
+  TokenList<const Element> inputs;
+  TokenList<Element> outputs;
 
   ForwardScratch(const Schedule& schedule, Carver& carver) {
     const Problem& grid = schedule.grid();
@@ -49,6 +53,8 @@ struct ForwardScratch {
     row_sum = carver.take<C>(block * kLanes);
     tiles = carver.take<TileGeometry>(block);
     list.carve(carver, schedule.tiling().key_tile);
+    inputs.carve(carver, std::max(schedule.tile_keys(), block * kLanes));
+    outputs.carve(carver, block * kLanes);
   }
 };
 
@@ -57,7 +63,7 @@ class ForwardItem {
   using C = Compute<Element>;
 
  public:
-  ForwardItem(const Schedule& schedule, const ForwardViews& tensors, const Slice& slice, ForwardScratch<C>& scratch)
+  ForwardItem(const Schedule& schedule, const ForwardViews& tensors, const Slice& slice, ForwardScratch<Element>& scratch)
       : schedule_(schedule), grid_(schedule.grid()), tensors_(tensors), slice_(slice), s_(scratch) {}
 
   void run(const Box& queries) {
@@ -66,8 +72,8 @@ class ForwardItem {
     const auto key = phase_view<const Element>(tensors_.key, slice_.batch, head_kv, grid_, slice_.groups);
     const auto value = phase_view<const Element>(tensors_.value, slice_.batch, head_kv, grid_, slice_.groups);
     for_each_tile(slice_.grid.halo(queries), schedule_.tiling().key_tile, [&](const Box& keys) {
-      load_rows<Element>(key, keys, grid_.dim, grid_.dim, s_.key);
-      load_rows<Element>(value, keys, grid_.dim_v, grid_.dim_v, s_.value);
+      stage<Element>(key, keys, grid_.dim, s_.inputs, s_.key);
+      stage<Element>(value, keys, grid_.dim_v, s_.inputs, s_.value);
       for (std::int64_t t = 0; t < tile_count_; ++t) {
         s_.list.select(slice_.grid, s_.tiles[t], keys);
         attend(t);
@@ -83,17 +89,17 @@ class ForwardItem {
     const std::int64_t pitch = padded(grid_.dim);
     const auto scale = static_cast<C>(grid_.effective_scale() * kLog2e);
     tile_count_ = 0;
-    for_each_tile(queries, schedule_.tiling().query_tile, [&](const Box& tile) {
-      const std::int64_t t = tile_count_++;
-      s_.tiles[t] = TileGeometry(slice_.grid, tile);
-      load_query_rows<Element>(query, tile, grid_.dim, pitch, s_.rows);
-      C* lanes = query_of(t);
-      rows_to_lanes(s_.rows, pitch, grid_.dim, lanes);
-      scale_lanes(scale, grid_.dim, lanes);
-      std::fill_n(output_of(t), grid_.dim_v * kLanes, C{0});
-      std::fill_n(s_.row_max + t * kLanes, kLanes, -std::numeric_limits<C>::infinity());
-      std::fill_n(s_.row_sum + t * kLanes, kLanes, C{0});
-    });
+    for_each_tile(queries, schedule_.tiling().query_tile,
+                  [&](const Box& tile) { s_.tiles[tile_count_++] = TileGeometry(slice_.grid, tile); });
+    load_query_tiles<Element>(
+        query, s_.tiles, tile_count_, grid_.dim, pitch, s_.inputs, [&](std::int64_t) { return s_.rows; },
+        [&](std::int64_t t, const C* rows) {
+          rows_to_lanes(rows, pitch, grid_.dim, query_of(t));
+          scale_lanes(scale, grid_.dim, query_of(t));
+        });
+    std::fill_n(s_.output, tile_count_ * padded(grid_.dim_v) * kLanes, C{0});
+    std::fill_n(s_.row_max, tile_count_ * kLanes, -std::numeric_limits<C>::infinity());
+    std::fill_n(s_.row_sum, tile_count_ * kLanes, C{0});
   }
 
   void attend_to_extra_tokens(std::int64_t head_kv) {
@@ -101,8 +107,8 @@ class ForwardItem {
     const auto value = extra_view<const Element>(tensors_.extra_value, slice_.batch, head_kv);
     const Box all{{Interval{0, 1}, Interval{0, 1}, Interval{0, grid_.extra_kv}}};
     for_each_tile(all, {1, 1, schedule_.tile_keys()}, [&](const Box& keys) {
-      load_rows<Element>(key, keys, grid_.dim, grid_.dim, s_.key);
-      load_rows<Element>(value, keys, grid_.dim_v, grid_.dim_v, s_.value);
+      stage<Element>(key, keys, grid_.dim, s_.inputs, s_.key);
+      stage<Element>(value, keys, grid_.dim_v, s_.inputs, s_.value);
       s_.list.select_all(keys.volume());
       for (std::int64_t t = 0; t < tile_count_; ++t) attend(t);
     });
@@ -133,12 +139,15 @@ class ForwardItem {
     C* row_sum = s_.row_sum + t * kLanes;
     Vec<C> largest[kVectors<C>];
     for (int v = 0; v < kVectors<C>; ++v) largest[v] = hn::Load(d, row_max + v * N);
+    C* scores = s_.scores;
+    const auto masks = s_.list.masks(first);
     for (std::int64_t j = 0; j < count; ++j) {
       for (int v = 0; v < kVectors<C>; ++v) {
-        C* at = s_.scores + j * kLanes + v * N;
+        C* at = scores + j * kLanes + v * N;
         auto score = hn::Load(d, at);
         if constexpr (kMasked) {
-          score = hn::IfThenElse(s_.list.mask(first + j, v), score, lowest);
+          const auto attended = hn::And(hn::Load(d, masks.run(j) + v * N), hn::Load(d, masks.offset(j) + v * N));
+          score = hn::IfThenElse(hn::MaskFromVec(attended), score, lowest);
           hn::Store(score, d, at);
         }
         largest[v] = hn::Max(largest[v], score);
@@ -159,7 +168,7 @@ class ForwardItem {
     }
     for (std::int64_t j = 0; j < count; ++j) {
       for (int v = 0; v < kVectors<C>; ++v) {
-        C* at = s_.scores + j * kLanes + v * N;
+        C* at = scores + j * kLanes + v * N;
         const auto probability = exp2<C>(hn::Sub(hn::Load(d, at), largest[v]));
         hn::Store(probability, d, at);
         sum[v] = hn::Add(sum[v], probability);
@@ -179,26 +188,22 @@ class ForwardItem {
   void finish() {
     const auto output = phase_view<Element>(tensors_.output, slice_.batch, slice_.head, grid_, slice_.groups);
     const std::int64_t pitch = padded(grid_.dim_v);
+    store_query_tiles<Element>(
+        output, s_.tiles, tile_count_, grid_.dim_v, pitch, s_.outputs,
+        [&](std::int64_t t) {
+          lanes_to_rows(output_of(t), grid_.dim_v, s_.rows, pitch);
+          return s_.rows;
+        },
+        [&](std::int64_t t, std::int64_t lane) { return C{1} / s_.row_sum[t * kLanes + lane]; });
+    if (!tensors_.logsumexp) return;
+    const auto logsumexp = phase_view<C>(tensors_.logsumexp, slice_.batch, slice_.head, grid_, slice_.groups);
     for (std::int64_t t = 0; t < tile_count_; ++t) {
-      if (t + 1 < tile_count_) prefetch_output(output, t + 1);
       const C* row_max = s_.row_max + t * kLanes;
       const C* row_sum = s_.row_sum + t * kLanes;
-      lanes_to_rows(output_of(t), grid_.dim_v, s_.rows, pitch);
-      for_each_position(s_.tiles[t].queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t lane) {
-        store_row<Element>(s_.rows + lane * pitch, C{1} / row_sum[lane], output.at(x, y, z), grid_.dim_v);
-      });
-      if (!tensors_.logsumexp) continue;
-      const auto logsumexp = phase_view<C>(tensors_.logsumexp, slice_.batch, slice_.head, grid_, slice_.groups);
       for_each_position(s_.tiles[t].queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t lane) {
         *logsumexp.at(x, y, z) = row_max[lane] * static_cast<C>(kLn2) + std::log(row_sum[lane]);
       });
     }
-  }
-
-  void prefetch_output(const PhaseView<Element>& output, std::int64_t t) const {
-    for_each_position(s_.tiles[t].queries, [&](std::int64_t x, std::int64_t y, std::int64_t z, std::int64_t) {
-      prefetch_row(output.at(x, y, z), grid_.dim_v);
-    });
   }
 
   C* query_of(std::int64_t t) { return s_.query + t * padded(grid_.dim) * kLanes; }
@@ -208,21 +213,20 @@ class ForwardItem {
   const Problem& grid_;
   const ForwardViews& tensors_;
   const Slice& slice_;
-  ForwardScratch<C>& s_;
+  ForwardScratch<Element>& s_;
   std::int64_t tile_count_ = 0;
 };
 
 template <class Element>
 void forward_items(const Schedule& schedule, const ForwardViews& tensors, int threads) {
-  using C = Compute<Element>;
   Carver sizes(nullptr);
-  ForwardScratch<C>{schedule, sizes};
+  ForwardScratch<Element>{schedule, sizes};
   parallel_for(schedule.block_items(), threads, [&](std::int64_t item, int) {
     Slice slice;
     Box queries;
     if (!schedule.block_item(item, slice, queries)) return;
     Carver carver(thread_scratch(sizes.used()));
-    ForwardScratch<C> scratch(schedule, carver);
+    ForwardScratch<Element> scratch(schedule, carver);
     ForwardItem<Element>(schedule, tensors, slice, scratch).run(queries);
   });
 }

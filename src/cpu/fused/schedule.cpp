@@ -11,7 +11,7 @@ namespace {
 
 // Shares of a core's second-level cache (half a megabyte on the smallest machines we aim at).
 constexpr std::int64_t kStagedBytes = 192 * 1024;
-constexpr std::int64_t kStateBytes = 144 * 1024;
+constexpr std::int64_t kStateBytes = 256 * 1024;
 constexpr std::int64_t kMostBlockTiles = 16;
 
 // Work items below which blocks are made smaller, so that a many-core machine has something to share out.
@@ -258,15 +258,14 @@ void Schedule::choose_slabs() {
   }
 }
 
-Slice Schedule::slice(std::int64_t index, std::int64_t heads) const {
-  const std::int64_t phases = phase_count(grid_);
-  const std::int64_t phase = index % phases;
-  index /= phases;
-  return {index / heads, index % heads, phase_groups(grid_, phase), phase_grid(grid_, phase)};
-}
-
 std::int64_t Schedule::block_items() const {
   return grid_.batch * grid_.heads * phase_count(grid_) * blocks_[0] * blocks_[1] * blocks_[2];
+}
+
+Slice Schedule::slice(std::int64_t batch_and_phase, std::int64_t head) const {
+  const std::int64_t phases = phase_count(grid_);
+  const std::int64_t phase = batch_and_phase % phases;
+  return {batch_and_phase / phases, head, phase_groups(grid_, phase), phase_grid(grid_, phase)};
 }
 
 bool Schedule::block_item(std::int64_t item, Slice& slice, Box& queries) const {
@@ -278,8 +277,7 @@ bool Schedule::block_item(std::int64_t item, Slice& slice, Box& queries) const {
     queries.axes[a].begin = item % blocks_[a] * shape[a];
     item /= blocks_[a];
   }
-  const std::int64_t phases = phase_count(grid_);
-  slice = {item / phases, head, phase_groups(grid_, item % phases), phase_grid(grid_, item % phases)};
+  slice = this->slice(item, head);
   for (int a = 0; a < 3; ++a) {
     queries.axes[a].end = std::min(queries.axes[a].begin + shape[a], slice.grid.axes[a].members);
   }
@@ -294,10 +292,14 @@ std::int64_t Schedule::slab_items(int wave) const {
 }
 
 bool Schedule::slab_item(int wave, std::int64_t item, Slice& slice, Box& queries, std::int64_t& slab) const {
+  const std::int64_t head = item % grid_.heads_kv;
+  item /= grid_.heads_kv;
   const std::int64_t in_wave = (slabs_ + 1 - wave) / 2;
   const std::int64_t position = item % in_wave * 2 + wave;
-  slice = this->slice(item / in_wave, grid_.heads_kv);
-  slab = item / in_wave * slabs_ + position;
+  const std::int64_t batch_and_phase = item / in_wave;
+  slice = this->slice(batch_and_phase, head);
+  const std::int64_t phases = phase_count(grid_);
+  slab = ((slice.batch * grid_.heads_kv + head) * phases + batch_and_phase % phases) * slabs_ + position;
   for (int a = 0; a < 3; ++a) queries.axes[a] = {0, slice.grid.axes[a].members};
   Interval& cut = queries.axes[slab_axis_];
   cut = {position * slab_extent_, std::min((position + 1) * slab_extent_, cut.end)};

@@ -53,7 +53,8 @@ class Schedule {
   // Backward: items are slabs of one parity.
   [[nodiscard]] int waves() const { return slabs_ > 1 ? 2 : 1; }
   [[nodiscard]] std::int64_t slab_items(int wave) const;
-  /// The slice of an item, its queries, and its index among all slabs of all slices; false where it is empty.
+  /// The slice of an item, its queries, and the number of its slab; false where it is empty. Slabs are numbered so that
+  /// those of one key/value head of one batch entry follow each other.
   [[nodiscard]] bool slab_item(int wave, std::int64_t item, Slice& slice, Box& queries, std::int64_t& slab) const;
   [[nodiscard]] std::int64_t all_slabs() const;
 
@@ -61,7 +62,7 @@ class Schedule {
   [[nodiscard]] PerAxis<std::int64_t> block_shape() const;
 
  private:
-  [[nodiscard]] Slice slice(std::int64_t index, std::int64_t heads) const;
+  [[nodiscard]] Slice slice(std::int64_t batch_and_phase, std::int64_t head) const;
   void choose_slabs();
 
   Problem grid_;

@@ -181,36 +181,35 @@ HWY_INLINE void lanes_to_rows(const C* HWY_RESTRICT lanes, std::int64_t width, C
 template <class C>
 HWY_INLINE Vec<C> exp2(Vec<C> x) {
   const Tag<C> d;
-  const hn::RebindToSigned<Tag<C>> di;
+  using Bits = hn::RebindToUnsigned<Tag<C>>;
   constexpr int mantissa_bits = std::numeric_limits<C>::digits - 1;
-  // The clamp makes the exponent field exactly 0, and so the result 0, for anything that underflows.
-  // Operand order keeps NaN: x86 returns the second operand.
-  const auto clamped = hn::Max(hn::Set(d, static_cast<C>(std::numeric_limits<C>::min_exponent - 2)), x);
-  const auto whole = hn::Round(clamped);
-  const auto r = hn::Sub(clamped, whole);
-  auto p = [&] {
-    if constexpr (std::is_same_v<C, float>) {
-      // Near-minimax on [-1/2, 1/2] with p(0) = 1.
-      auto q = hn::Set(d, 0x1.5bba14p-10F);
-      q = hn::MulAdd(q, r, hn::Set(d, 0x1.3cea88p-7F));
-      q = hn::MulAdd(q, r, hn::Set(d, 0x1.c6b752p-5F));
-      q = hn::MulAdd(q, r, hn::Set(d, 0x1.ebf9bcp-3F));
-      q = hn::MulAdd(q, r, hn::Set(d, 0x1.62e42ap-1F));
-      return hn::MulAdd(q, r, hn::Set(d, 1.0F));
-    } else {
-      // Taylor of exp(r ln 2): the 14th term is below 1e-17.
-      const auto t = hn::Mul(r, hn::Set(d, 0.693147180559945309417));
-      auto q = hn::Set(d, 1.0 / 6227020800.0);
-      for (const double inverse_factorial :
-           {1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0, 1.0 / 40320.0, 1.0 / 5040.0,
-            1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0}) {
-        q = hn::MulAdd(q, t, hn::Set(d, inverse_factorial));
-      }
-      return hn::MulAdd(q, t, hn::Set(d, 1.0));
+  constexpr int bias = std::numeric_limits<C>::max_exponent - 1;
+  // Where one unit in the last place is 1, adding rounds to an integer, whose low bits then are a biased exponent.
+  const auto rounder = hn::Set(d, C{1.5} * static_cast<C>(std::uint64_t{1} << mantissa_bits) + bias);
+  // Clamped where that exponent is the one of zero. Operand order keeps NaN: x86 returns the second operand.
+  const auto clamped = hn::Max(hn::Set(d, static_cast<C>(-bias)), x);
+  const auto rounded = hn::Add(clamped, rounder);
+  const auto power = hn::BitCast(d, hn::ShiftLeft<mantissa_bits>(hn::BitCast(Bits(), rounded)));
+  const auto r = hn::Sub(clamped, hn::Sub(rounded, rounder));
+  if constexpr (std::is_same_v<C, float>) {
+    // Near-minimax on [-1/2, 1/2] with p(0) = 1.
+    auto p = hn::Set(d, 0x1.5bba14p-10F);
+    p = hn::MulAdd(p, r, hn::Set(d, 0x1.3cea88p-7F));
+    p = hn::MulAdd(p, r, hn::Set(d, 0x1.c6b752p-5F));
+    p = hn::MulAdd(p, r, hn::Set(d, 0x1.ebf9bcp-3F));
+    p = hn::MulAdd(p, r, hn::Set(d, 0x1.62e42ap-1F));
+    return hn::Mul(hn::MulAdd(p, r, hn::Set(d, 1.0F)), power);
+  } else {
+    // Taylor of exp(r ln 2): the first term left out is below 1e-17.
+    const auto t = hn::Mul(r, hn::Set(d, 0.693147180559945309417));
+    auto p = hn::Set(d, 1.0 / 6227020800.0);
+    for (const double inverse_factorial :
+         {1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0, 1.0 / 40320.0, 1.0 / 5040.0,
+          1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0}) {
+      p = hn::MulAdd(p, t, hn::Set(d, inverse_factorial));
     }
-  }();
-  const auto exponent = hn::ShiftLeft<mantissa_bits>(hn::ConvertTo(di, whole));
-  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+    return hn::Mul(hn::MulAdd(p, t, hn::Set(d, 1.0)), power);
+  }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -87,12 +87,21 @@ class KeyList {
   [[nodiscard]] bool masked() const { return masked_; }
   [[nodiscard]] const std::int32_t* rows() const { return rows_; }
 
-  /// Vector v of the mask of key j over the lanes.
-  [[nodiscard]] HWY_INLINE auto mask(std::int64_t j, int v) const {
-    const Tag<C> d;
-    const std::int64_t lane = v * static_cast<std::int64_t>(hn::Lanes(d));
-    return hn::MaskFromVec(hn::And(hn::Load(d, run_masks_ + run_of_[j] * kLanes + lane),
-                                   hn::Load(d, offset_masks_ + offset_of_[j] * kLanes + lane)));
+  /// Copies of the pointers that mask loops read, so that stores to scores cannot be thought to change them.
+  struct Masks {
+    const std::int32_t* run_of;
+    const std::int32_t* offset_of;
+    const C* runs;
+    const C* offsets;
+
+    /// Where the masks of key j start in the two tables.
+    [[nodiscard]] HWY_INLINE const C* run(std::int64_t j) const { return runs + run_of[j] * kLanes; }
+    [[nodiscard]] HWY_INLINE const C* offset(std::int64_t j) const { return offsets + offset_of[j] * kLanes; }
+  };
+
+  /// The masks of the keys from `first` on.
+  [[nodiscard]] Masks masks(std::int64_t first) const {
+    return {run_of_ + first, offset_of_ + first, run_masks_, offset_masks_};
   }
 
  private:
@@ -137,45 +146,92 @@ class KeyList {
   std::array<C*, 2> axis_masks_{};     // [x][16], [y][16]
 };
 
-/// Asks for the cache lines of a token that is about to be read or written.
+/// Tokens about to be read or written, in order. Tokens of one head lie far apart in heads-last memory, where hardware
+/// does not prefetch them: visiting a token asks for the cache lines of one a few places on.
 template <class Element>
-HWY_INLINE void prefetch_row(const Element* row, std::int64_t width) {
-  constexpr std::int64_t kLineElements = static_cast<std::int64_t>(kAlignment / sizeof(Element));
-  for (std::int64_t i = 0; i < width; i += kLineElements) hwy::Prefetch(row + i);
-}
+class TokenList {
+ public:
+  void carve(Carver& carver, std::int64_t capacity) { tokens_ = carver.take<Element*>(capacity); }
 
-/// Copies a box of tokens to rows [volume][pitch] in compute type. Tokens of one head lie far apart in heads-last
-/// memory, where hardware does not prefetch them, so each copy asks for the token a few places on.
-template <class Element>
-void load_rows(const PhaseView<const Element>& tensor, const Box& box, std::int64_t width, std::int64_t pitch,
-               Compute<Element>* rows) {
-  constexpr std::int64_t kAhead = 6;
-  for (std::int64_t x = box.axes[0].begin; x < box.axes[0].end; ++x) {
-    for (std::int64_t y = box.axes[1].begin; y < box.axes[1].end; ++y) {
-      const std::int64_t count = box.axes[2].size();
-      const Element* run = tensor.at(x, y, box.axes[2].begin);
-      const Element* next_run = y + 1 < box.axes[1].end ? run + tensor.stride[1] : run + tensor.stride[0];
-      const bool last_run = y + 1 == box.axes[1].end && x + 1 == box.axes[0].end;
-      for (std::int64_t z = 0; z < count; ++z, rows += pitch) {
-        const std::int64_t ahead = z + kAhead;
-        if (ahead < count) {
-          prefetch_row(run + ahead * tensor.stride[2], width);
-        } else if (!last_run && ahead - count < count) {
-          prefetch_row(next_run + (ahead - count) * tensor.stride[2], width);
-        }
-        load_row(run + z * tensor.stride[2], rows, width);
+  void clear(std::int64_t width) {
+    width_ = width;
+    count_ = 0;
+  }
+
+  void add(const PhaseView<Element>& tensor, const Box& box) {
+    for (std::int64_t x = box.axes[0].begin; x < box.axes[0].end; ++x) {
+      for (std::int64_t y = box.axes[1].begin; y < box.axes[1].end; ++y) {
+        Element* token = tensor.at(x, y, box.axes[2].begin);
+        for (std::int64_t z = box.axes[2].size(); z > 0; --z, token += tensor.stride[2]) tokens_[count_++] = token;
       }
     }
   }
+
+  [[nodiscard]] std::int64_t count() const { return count_; }
+
+  [[nodiscard]] HWY_INLINE Element* visit(std::int64_t i) const {
+    constexpr std::int64_t kAhead = 6;
+    constexpr auto kLine = static_cast<std::int64_t>(kAlignment / sizeof(Element));
+    if (i + kAhead < count_) {
+      for (std::int64_t e = 0; e < width_; e += kLine) hwy::Prefetch(tokens_[i + kAhead] + e);
+    }
+    return tokens_[i];
+  }
+
+ private:
+  Element** tokens_ = nullptr;
+  std::int64_t width_ = 0;  // elements of a token
+  std::int64_t count_ = 0;
+};
+
+/// Copies tokens [first, first + count) of a list to rows [count][pitch] in compute type.
+template <class Element>
+void load_rows(const TokenList<const Element>& tokens, std::int64_t first, std::int64_t count, std::int64_t width,
+               std::int64_t pitch, Compute<Element>* rows) {
+  for (std::int64_t i = 0; i < count; ++i) load_row(tokens.visit(first + i), rows + i * pitch, width);
 }
 
-/// Copies the tokens of a query tile to rows [16][pitch] in compute type; rows that hold no query are zero.
+/// Copies a box of tokens to rows [volume][width] in compute type.
 template <class Element>
-void load_query_rows(const PhaseView<const Element>& tensor, const Box& queries, std::int64_t width, std::int64_t pitch,
-                     Compute<Element>* rows) {
-  load_rows(tensor, queries, width, pitch, rows);
-  const std::int64_t volume = queries.volume();
-  std::fill_n(rows + volume * pitch, (kLanes - volume) * pitch, 0);
+void stage(const PhaseView<const Element>& tensor, const Box& box, std::int64_t width, TokenList<const Element>& tokens,
+           Compute<Element>* rows) {
+  tokens.clear(width);
+  tokens.add(tensor, box);
+  load_rows<Element>(tokens, 0, tokens.count(), width, width, rows);
+}
+
+/// Copies the tokens of consecutive query tiles to rows [16][pitch] in compute type, rows that hold no query being zero,
+/// and calls use(t, rows) after each tile, for rows at row_of(t).
+template <class Element, class RowOf, class Use>
+void load_query_tiles(const PhaseView<const Element>& tensor, const TileGeometry* tiles, std::int64_t tile_count,
+                      std::int64_t width, std::int64_t pitch, TokenList<const Element>& tokens, RowOf row_of, Use use) {
+  tokens.clear(width);
+  for (std::int64_t t = 0; t < tile_count; ++t) tokens.add(tensor, tiles[t].queries);
+  std::int64_t first = 0;
+  for (std::int64_t t = 0; t < tile_count; ++t) {
+    Compute<Element>* rows = row_of(t);
+    const std::int64_t volume = tiles[t].queries.volume();
+    load_rows<Element>(tokens, first, volume, width, pitch, rows);
+    std::fill_n(rows + volume * pitch, (kLanes - volume) * pitch, Compute<Element>{0});
+    use(t, rows);
+    first += volume;
+  }
+}
+
+/// Writes row i of rows_of(t), times factor_of(t, i), to token i of every query tile t.
+template <class Element, class RowsOf, class FactorOf>
+void store_query_tiles(const PhaseView<Element>& tensor, const TileGeometry* tiles, std::int64_t tile_count,
+                       std::int64_t width, std::int64_t pitch, TokenList<Element>& tokens, RowsOf rows_of,
+                       FactorOf factor_of) {
+  tokens.clear(width);
+  for (std::int64_t t = 0; t < tile_count; ++t) tokens.add(tensor, tiles[t].queries);
+  std::int64_t token = 0;
+  for (std::int64_t t = 0; t < tile_count; ++t) {
+    const Compute<Element>* rows = rows_of(t);
+    for (std::int64_t i = 0; i < tiles[t].queries.volume(); ++i) {
+      store_row<Element>(rows + i * pitch, factor_of(t, i), tokens.visit(token++), width);
+    }
+  }
 }
 
 /// lanes[0, count)[16] *= factor.
