@@ -13,15 +13,16 @@ set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
-# Indices are signed 64-bit numbers everywhere, standard containers take unsigned ones: no -Wsign-conversion, which clang's
-# -Wconversion would include.
+# Indices are signed 64-bit numbers everywhere and standard containers take unsigned ones, so -Wsign-conversion is off.
 add_compile_options(
   "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion;-Wold-style-cast>"
-  "$<$<COMPILE_LANGUAGE:CXX>:-Wcast-qual;-Wnon-virtual-dtor;-Woverloaded-virtual>")
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wcast-qual;-Wnon-virtual-dtor;-Woverloaded-virtual>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>")
 
 if(VICINAL_SANITIZE)
   add_compile_options(-fsanitize=${VICINAL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
