@@ -13,17 +13,17 @@ namespace vicinal::check {
 namespace {
 
 // Forward multiply-adds of a case at size 1: most cases are small, some have many tiles.
-constexpr double kSmallWork = 1e6;
-constexpr double kLargeWork = 1e7;
+constexpr double kSmallWork = 2e6;
+constexpr double kLargeWork = 1.5e7;
 
 void choose_axis(Random& random, std::int64_t extent, int axis, Problem& problem) {
   const std::int64_t dilation =
       random.chance(0.65) ? 1 : random.between(1, random.chance(0.8) ? std::min<std::int64_t>(extent, 5) : extent);
   const std::int64_t longest = extent / dilation;
-  const std::int64_t window = random.chance(0.1)   ? 1
-                              : random.chance(0.2) ? longest
-                              : random.chance(0.6) ? random.between(1, std::min<std::int64_t>(longest, 13))
-                                                   : random.between(1, longest);
+  const std::int64_t window = random.chance(0.07)   ? 1
+                              : random.chance(0.15) ? longest
+                              : random.chance(0.6)  ? random.between(1, std::min<std::int64_t>(longest, 13))
+                                                    : random.between(1, longest);
   problem.layout[axis] = extent;
   problem.dilation[axis] = dilation;
   problem.window[axis] = window;
@@ -33,7 +33,7 @@ void choose_axis(Random& random, std::int64_t extent, int axis, Problem& problem
 
 void choose_grid(Random& random, Problem& problem) {
   problem.rank = static_cast<int>(random.between(1, 3));
-  double tokens = std::exp2(12 * random.unit());
+  double tokens = std::exp2(random.chance(0.1) ? 3 * random.unit() : 4 + 8 * random.unit());
   for (int a = 0; a < problem.rank; ++a) {
     const double typical = std::pow(tokens, 1.0 / (problem.rank - a));
     const double extent = a + 1 < problem.rank ? typical * std::exp2(2 * random.unit() - 1) : tokens;
@@ -62,33 +62,36 @@ void choose_heads(Random& random, Problem& problem) {
   }
 }
 
-// Halves one quantity at a time, the least interesting first, until the work fits.
-void shrink_to(double work, Problem& problem) {
+void shrink_axis(int axis, Problem& problem) {
+  problem.layout[axis] = problem.layout[axis] * 3 / 4;  // not by two: extents stay ragged
+  problem.dilation[axis] = std::min(problem.dilation[axis], problem.layout[axis]);
+  problem.window[axis] = std::min(problem.window[axis], problem.layout[axis] / problem.dilation[axis]);
+  problem.stride[axis] = std::min(problem.stride[axis], problem.window[axis]);
+}
+
+// Makes one quantity smaller at a time until the work fits. Batch, heads and dims go first: they repeat the same tiles.
+void shrink_to(double work, Random& random, Problem& problem) {
   const auto too_much = [&] {
     const Problem grid = padded_to_rank_3(problem);
     return multiply_adds(grid, Operation::forward, needed_pairs(grid)) > work;
   };
   while (too_much()) {
-    const int longest = static_cast<int>(
+    const auto longest = static_cast<int>(
         std::max_element(problem.layout.begin(), problem.layout.begin() + problem.rank) - problem.layout.begin());
-    if (problem.batch > 2) {
-      problem.batch = 2;
-    } else if (problem.heads > 2 * problem.heads_kv) {
-      problem.heads = 2 * problem.heads_kv;
-    } else if (problem.heads_kv > 2) {
-      problem.heads = problem.heads / problem.heads_kv * 2;
-      problem.heads_kv = 2;
+    if (problem.batch > 1 && random.chance(0.5)) {
+      problem.batch -= 1;
+    } else if (problem.heads > problem.heads_kv && random.chance(0.5)) {
+      problem.heads -= problem.heads_kv;
+    } else if (problem.heads_kv > 1 && random.chance(0.5)) {
+      problem.heads -= problem.heads / problem.heads_kv;
+      problem.heads_kv -= 1;
+    } else if (problem.dim + problem.dim_v > 40 && random.chance(0.6)) {
+      problem.dim = ceil_div(problem.dim, 2);
+      problem.dim_v = ceil_div(problem.dim_v, 2);
     } else if (problem.layout[longest] > 8) {
-      // Shrinks like a random extent: not a power of two.
-      problem.layout[longest] = problem.layout[longest] * 3 / 4;
-      problem.dilation[longest] = std::min(problem.dilation[longest], problem.layout[longest]);
-      problem.window[longest] = std::min(problem.window[longest], problem.layout[longest] / problem.dilation[longest]);
-      problem.stride[longest] = std::min(problem.stride[longest], problem.window[longest]);
-    } else if (problem.dim + problem.dim_v > 4) {
-      problem.dim = std::max<std::int64_t>(1, problem.dim / 2);
-      problem.dim_v = std::max<std::int64_t>(1, problem.dim_v / 2);
+      shrink_axis(longest, problem);
     } else {
-      return;
+      problem.extra_kv /= 2;
     }
   }
 }
@@ -112,7 +115,7 @@ Case random_case(const Sweep& sweep, std::int64_t number) {
   Case c;
   choose_grid(random, c.problem);
   choose_heads(random, c.problem);
-  shrink_to(sweep.size * (random.chance(0.1) ? kLargeWork : kSmallWork), c.problem);
+  shrink_to(sweep.size * (random.chance(0.1) ? kLargeWork : kSmallWork), random, c.problem);
   c.seed = random.bits();
   c.query_magnitude = random.one_of({1.0, 1.0, 4.0, 16.0});
   c.with_grad_logsumexp = random.chance(0.6);
