@@ -340,7 +340,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--no-peers", action="store_true", help="leave out PyTorch's alternatives to a window")
     parser.add_argument("--seconds", type=float, default=20, help="time to spend on each comparison [20]")
     parser.add_argument("--threads", type=int, help="of both libraries; PyTorch's default when absent")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a record, such as benchmarks/results/NAME.json")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write a record, such as benchmarks/results/NAME.json"
+    )
     return parser.parse_args()
 
 

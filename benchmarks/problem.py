@@ -50,8 +50,9 @@ class Problem:
         return vicinal.neighborhood_attention_generic(query, key, value, self.window)
 
     def plan(self, operation: str) -> vicinal.Plan:
-        query = torch.empty(1, *self.layout, self.heads, self.dim, device="meta")
-        return vicinal.plan(query, query, query, self.window, operation=operation)
+        return vicinal.plan(
+            layout=self.layout, kernel_size=self.window, heads=self.heads, dim=self.dim, operation=operation
+        )
 
 
 @dataclass
@@ -72,7 +73,9 @@ class Tensors:
 
     def heads_first(self, heads: int) -> Tensors:
         """[1, heads, tokens, dim], contiguous, of the first few heads: what PyTorch's attention prefers."""
-        return Tensors(*(x.flatten(1, -3)[:, :, :heads].transpose(1, 2).contiguous() for x in (*self.inputs, self.grad)))
+        return Tensors(
+            *(x.flatten(1, -3)[:, :, :heads].transpose(1, 2).contiguous() for x in (*self.inputs, self.grad))
+        )
 
 
 def random_tensors(problem: Problem, seed: int = 0) -> Tensors:

@@ -87,6 +87,7 @@ std::string table_of(const std::vector<bench::Result>& results) {
 
 ExitCode run_bench(const BenchArguments& arguments) {
   const std::vector<bench::NamedProblem> problems = problems_of(arguments);
+  if (!arguments.record.empty()) bench::require_writable(arguments.record);
   const int threads = cpu::thread_count(arguments.threads);
   const bench::Roofline roofline = bench::measure_cpu_roofline(threads);
   fmt::print("{} threads; roofline: {} GB/s copied, {} TFLOP/s in fp32, {} in fp64\n", threads,
@@ -131,7 +132,7 @@ Command add_bench(CLI::App& program) {
   command->footer(
       "Examples:\n"
       "  vicinal bench --layout 64x64 --window 13 --heads 8 --dim 64\n"
-      "  vicinal bench --suite benchmarks/suites/cpu.json --only 64x64 --forward --json new.json\n"
+      "  vicinal bench --suite benchmarks/suites/cpu.json --only 64 --forward --json new.json\n"
       "  vicinal bench compare old.json new.json\n\n"
       "TFLOP/s count two operations for each multiply-add that the problem needs, whatever the kernel visits. The\n"
       "roofline is the larger of those at the machine's measured peak rate and of the bytes (each tensor once) at its\n"
@@ -145,9 +146,10 @@ Command add_bench(CLI::App& program) {
   CLI::Option* suite = command->add_option("--suite", arguments->suite, "A JSON list of problems")
                            ->check(CLI::ExistingFile)
                            ->group("Suite");
-  for (const char* name : {"--layout", "--window"}) suite->excludes(command->get_option(name));
+  ProblemOptions::for_each_of_a_problem(*command, [=](CLI::Option* option) { suite->excludes(option); });
+  suite->excludes(command->get_option("--layout"));
   command->add_option("--only", arguments->only, "Those whose name contains this")->needs(suite)->group("Suite");
-  command->add_option("--json", arguments->record, "Write a record of the results to this file");
+  command->add_option("--json", arguments->record, "Write a record of the results")->type_name("FILE");
   command->add_option("--seconds", arguments->measure.budget_seconds, "Time to spend on each row")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

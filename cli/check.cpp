@@ -166,7 +166,9 @@ Command add_check(CLI::App& program) {
   arguments->problem.add_shape(*command);
   arguments->problem.add_neighborhood(*command);
   arguments->problem.add_device(*command);
-  command->get_option("--layout")->needs("--window")->excludes("--case")->excludes("--cases");
+  CLI::Option* layout = command->get_option("--layout")->excludes("--case")->excludes("--cases");
+  ProblemOptions::for_each_of_a_problem(*command, [=](CLI::Option* option) { option->needs(layout); });
+  command->get_option("--dtype")->needs(layout);
   return {command, [arguments] { return run_check(*arguments); }};
 }
 

@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <new>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -15,17 +16,15 @@
 namespace vicinal::cli {
 namespace {
 
-// Errors are one line on stderr.
-ExitCode report(std::string message, ExitCode code) {
-  for (char& c : message) c = c == '\n' ? ' ' : c;
-  fmt::print(stderr, "vicinal: {}\n", message);
+// Errors are one line on stderr, also those that list a reason a line.
+ExitCode report(const std::string& message, ExitCode code) {
+  fmt::print(stderr, "vicinal: {}\n", std::regex_replace(message, std::regex("\\s*\n\\s*"), "; "));
   return code;
 }
 
 int main(int argc, char** argv) {
   CLI::App program{"Neighborhood attention in one, two and three dimensions.", "vicinal"};
   program.set_version_flag("--version", fmt::format("vicinal {}", kVersion));
-  program.require_subcommand(1);
   program.footer("Exit codes: 0 success, 1 a check failed, 2 bad arguments, 3 the machine failed.\n"
                  "`vicinal COMMAND --help` explains a command, with an example.\n");
   try {
@@ -35,7 +34,7 @@ int main(int argc, char** argv) {
     for (const Command& command : commands) {
       if (command.arguments->parsed()) return command.run();
     }
-    return kSuccess;
+    return report("no command; allowed: info, plan, run, check, bench", kBadArguments);
   } catch (const CLI::Success& help_or_version) {
     return program.exit(help_or_version);
   } catch (const CLI::Error& error) {

@@ -24,20 +24,20 @@ void ProblemOptions::add_axes(CLI::App& command, const std::string& name, std::v
           "--" + name, [&values, name](const std::string& text) { values = bench::parse_axes(name, text); },
           description)
       ->type_name("INT[xINT[xINT]]")
-      ->group("Problem");
+      ->group(kGroup);
 }
 
 void ProblemOptions::add_shape(CLI::App& command) {
   add_axes(command, "layout", spec.layout, "Extents of the token grid, one per axis");
-  command.add_option("--batch", spec.batch, "Batch entries")->group("Problem")->capture_default_str();
-  command.add_option("--heads", spec.heads, "Query heads")->group("Problem")->capture_default_str();
+  command.add_option("--batch", spec.batch, "Batch entries")->group(kGroup)->capture_default_str();
+  command.add_option("--heads", spec.heads, "Query heads")->group(kGroup)->capture_default_str();
   command.add_option("--heads-kv", spec.heads_kv, "Key/value heads; as many as query heads when absent")
-      ->group("Problem");
-  command.add_option("--dim", spec.dim, "Head dim of query and key")->group("Problem")->capture_default_str();
+      ->group(kGroup);
+  command.add_option("--dim", spec.dim, "Head dim of query and key")->group(kGroup)->capture_default_str();
   command.add_option("--dim-v", spec.dim_v, "Head dim of value and output; that of the key when absent")
-      ->group("Problem");
+      ->group(kGroup);
   command.add_option("--extra-kv", spec.extra_kv, "Additional key/value tokens that every query sees")
-      ->group("Problem")
+      ->group(kGroup)
       ->capture_default_str();
 }
 
@@ -46,12 +46,12 @@ void ProblemOptions::add_neighborhood(CLI::App& command) {
   add_axes(command, "stride", spec.stride, "Tokens that share one window, along each axis [1]");
   add_axes(command, "dilation", spec.dilation, "Distance between neighbors, along each axis [1]");
   add_axes(command, "causal", spec.causal, "1 where only tokens at or before the query are seen, such as 1,0,0 [0]");
-  command.add_option("--scale", spec.scale, "Of the scores; dim^-0.5 when absent")->group("Problem");
+  command.add_option("--scale", spec.scale, "Of the scores; dim^-0.5 when absent")->group(kGroup);
   command
       .add_option_function<std::string>(
           "--dtype", [this](const std::string& text) { spec.dtype = *(dtype = bench::parse_dtype(text)); },
           "fp64, fp32, fp16 or bf16")
-      ->group("Problem");
+      ->group(kGroup);
 }
 
 void ProblemOptions::add_device(CLI::App& command) {
@@ -59,7 +59,7 @@ void ProblemOptions::add_device(CLI::App& command) {
       .add_option_function<std::string>(
           "--device", [this](const std::string& text) { spec.device = *(device = bench::parse_device(text)); },
           "cpu, cuda or cuda:N [cpu]")
-      ->group("Problem");
+      ->group(kGroup);
 }
 
 void PlanningOptions::add(CLI::App& command) {

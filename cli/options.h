@@ -28,6 +28,15 @@ class ProblemOptions {
   /// --device
   void add_device(CLI::App& command);
 
+  /// Calls use(option) for every option that was added but --layout, --dtype and --device.
+  template <class Use>
+  static void for_each_of_a_problem(CLI::App& command, Use use) {
+    for (CLI::Option* option : command.get_options()) {
+      const std::string& name = option->get_single_name();
+      if (option->get_group() == kGroup && name != "layout" && name != "dtype" && name != "device") use(option);
+    }
+  }
+
   /// Whether there is a problem at all, for commands that can do without.
   [[nodiscard]] bool given_shape() const { return !spec.layout.empty(); }
 
@@ -36,6 +45,8 @@ class ProblemOptions {
   std::optional<Device> device;  ///< when --device was given; `spec.device` follows it
 
  private:
+  static constexpr const char* kGroup = "Problem";
+
   void add_axes(CLI::App& command, const std::string& name, std::vector<std::int64_t>& values,
                 const std::string& description);
 };

@@ -65,9 +65,9 @@ std::string join_axes(const PerAxis<std::int64_t>& values, int rank) {
 }
 
 Problem ProblemSpec::resolve() const {
-  if (layout.empty() || layout.size() > 3) {
-    refuse(fmt::format("layout has {} axes; allowed: 1 to 3", layout.size()));
-  }
+  if (layout.empty()) refuse("layout is missing; allowed: 1 to 3 axes");
+  if (window.empty()) refuse("window is missing; allowed: 1 value, or one for each axis");
+  if (layout.size() > 3) refuse(fmt::format("layout has {} axes; allowed: 1 to 3", layout.size()));
   Problem problem;
   problem.rank = static_cast<int>(layout.size());
   problem.layout = broadcast("layout", layout, problem.rank);

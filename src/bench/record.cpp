@@ -43,6 +43,10 @@ Key key_of(const Json& result) {
   return {result.at("name").get<std::string>(), result.at("operation").get<std::string>(), result.at("problem").dump()};
 }
 
+[[noreturn]] void fail_to_write(const std::string& path) {
+  throw Error(ErrorKind::system, fmt::format("{}: cannot be written: {}", path, std::strerror(errno)));
+}
+
 }  // namespace
 
 std::string_view name_of(Operation operation) { return operation == Operation::forward ? "forward" : "backward"; }
@@ -65,12 +69,14 @@ Json make_record(const Roofline& roofline, int threads, bool cold, const std::ve
           {"results", list}};
 }
 
+void require_writable(const std::string& path) {
+  if (!std::ofstream(path, std::ios::app)) fail_to_write(path);
+}
+
 void save_json(const std::string& path, const Json& json) {
   std::ofstream file(path);
   file << json.dump(2) << '\n';
-  if (!file.flush()) {
-    throw Error(ErrorKind::system, fmt::format("{}: cannot be written: {}", path, std::strerror(errno)));
-  }
+  if (!file.flush()) fail_to_write(path);
 }
 
 std::vector<Comparison> compare_records(const Json& older, const Json& newer) try {

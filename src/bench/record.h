@@ -31,6 +31,10 @@ std::string_view name_of(Operation operation);
 nlohmann::ordered_json make_record(const Roofline& roofline, int threads, bool cold,
                                    const std::vector<Result>& results);
 
+/// Creates the file where there is none: found out before the work of a benchmark, not after it.
+/// Throws `Error` (system) when it cannot be written.
+void require_writable(const std::string& path);
+
 /// Writes JSON to a file. Throws `Error` (system) when it cannot be written.
 void save_json(const std::string& path, const nlohmann::ordered_json& json);
 
