@@ -36,8 +36,8 @@ demo: $(STAMPS)/package
 
 .PHONY: test
 test: build $(STAMPS)/package
-	ctest --preset $(PRESET)
-	$(PYTHON) -m pytest tests/python tests/examples
+	ctest --preset $(PRESET) --parallel $(shell nproc)
+	$(PYTHON) -m pytest
 
 .PHONY: bench-cpu
 bench-cpu: $(STAMPS)/package
@@ -64,7 +64,7 @@ build: $(STAMPS)/packages
 	cmake --preset $(PRESET)
 	cmake --build --preset $(PRESET)
 
-# The Python package with the `vicinal` program, from a build folder that is kept, so that only what changed is compiled.
+# The Python package with the `vicinal` program, from a build folder that is kept: only what changed is compiled.
 $(STAMPS)/package: $(WHEEL_SOURCES) $(STAMPS)/venv
 	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps . \
 	  --config-settings build-dir=build/package-$(PRESET) \
