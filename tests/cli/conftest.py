@@ -7,13 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
+from outcome import Program
 
 
 def executable() -> str:
@@ -43,18 +41,3 @@ def reference() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def succeeded(result: subprocess.CompletedProcess[str]) -> str:
-    """The standard output of a run that ended well."""
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-def refused(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line that a run with bad arguments left on stderr."""
-    assert result.returncode == 2, (result.returncode, result.stderr)
-    assert result.stdout == ""
-    assert result.stderr.startswith("vicinal: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("vicinal: ").rstrip("\n")

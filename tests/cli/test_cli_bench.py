@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Program, refused, succeeded
+from outcome import Program, refused, succeeded
 
 SUITES = Path(__file__).parents[2] / "benchmarks" / "suites"
 QUICK = "--seconds 0 --repetitions 2"

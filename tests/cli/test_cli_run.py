@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import Program, refused, succeeded
+from outcome import Program, refused, succeeded
 
 RNG = np.random.default_rng(0)
 

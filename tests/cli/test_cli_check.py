@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Program, refused, succeeded
+from outcome import Program, refused, succeeded
 
 
 def rows(table: str) -> dict[str, list[str]]:

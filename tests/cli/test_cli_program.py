@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from conftest import Program, refused, succeeded
+from outcome import Program, refused, succeeded
 
 PROBLEM = "--layout 16x16 --window 5 --heads 2 --dim 16"
 COMMANDS = ("info", "plan", "run", "check", "bench")
