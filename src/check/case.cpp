@@ -88,10 +88,12 @@ void shrink_to(double work, Random& random, Problem& problem) {
     } else if (problem.dim + problem.dim_v > 40 && random.chance(0.6)) {
       problem.dim = ceil_div(problem.dim, 2);
       problem.dim_v = ceil_div(problem.dim_v, 2);
-    } else if (problem.layout[longest] > 8) {
+    } else if (problem.layout[longest] <= 8 && problem.extra_kv > 0) {
+      problem.extra_kv /= 2;
+    } else if (problem.layout[longest] > 1) {
       shrink_axis(longest, problem);
     } else {
-      problem.extra_kv /= 2;
+      return;  // one token, which is as small as it gets
     }
   }
 }
