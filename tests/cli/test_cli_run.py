@@ -159,7 +159,8 @@ def test_large_headers_and_data_that_follows(vicinal: Program, tmp_path: Path) -
     np.testing.assert_array_equal(round_trip(vicinal, tmp_path, value, padded), value)
 
 
-NPY = b"\x93NUMPY\x01\x00"
+def npy(header: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
 
 
 @pytest.mark.parametrize(
@@ -168,10 +169,10 @@ NPY = b"\x93NUMPY\x01\x00"
         (b"", "is not a .npy file: it ends too early"),
         (b"PK\x03\x04 something else", "is not a .npy file"),
         (b"\x93NUMPY\x04\x00\x00\x00\x00\x00", "version 4; allowed: 1, 2 or 3"),
-        (NPY + b"\xff\x00{'descr'", "ends too early"),
-        (NPY + b"\x02\x00{}", "its .npy header lacks descr, fortran_order or shape"),
-        (NPY + b"\x3a\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, x)}  ", "no readable shape"),
-        (NPY + b"\x39\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }", "holds 0 bytes of data"),
+        (npy(b"{'descr': '<f4', 'fortran_order'")[:-9], "ends too early"),
+        (npy(b"{}"), "its .npy header lacks descr, fortran_order or shape"),
+        (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, x)}"), "no readable shape"),
+        (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }"), "holds 0 bytes of data"),
     ],
 )
 def test_broken_files(vicinal: Program, tmp_path: Path, content: bytes, message: str) -> None:
