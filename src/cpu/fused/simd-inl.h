@@ -160,7 +160,7 @@ HWY_INLINE void transpose_4x4(const float* HWY_RESTRICT from, std::int64_t from_
 
 /// lanes [padded(width)][16] from rows [16][pitch].
 template <class C>
-HWY_INLINE void rows_to_lanes(const C* HWY_RESTRICT rows, std::int64_t pitch, std::int64_t width, C* HWY_RESTRICT lanes) {
+HWY_NOINLINE void rows_to_lanes(const C* HWY_RESTRICT rows, std::int64_t pitch, std::int64_t width, C* HWY_RESTRICT lanes) {
   for (std::int64_t w = 0; w < width; w += 4)
     for (std::int64_t lane = 0; lane < kLanes; lane += 4)
       transpose_4x4(rows + lane * pitch + w, pitch, lanes + w * kLanes + lane, kLanes);
@@ -168,7 +168,7 @@ HWY_INLINE void rows_to_lanes(const C* HWY_RESTRICT rows, std::int64_t pitch, st
 
 /// rows [16][pitch] from lanes [padded(width)][16].
 template <class C>
-HWY_INLINE void lanes_to_rows(const C* HWY_RESTRICT lanes, std::int64_t width, C* HWY_RESTRICT rows, std::int64_t pitch) {
+HWY_NOINLINE void lanes_to_rows(const C* HWY_RESTRICT lanes, std::int64_t width, C* HWY_RESTRICT rows, std::int64_t pitch) {
   for (std::int64_t w = 0; w < width; w += 4)
     for (std::int64_t lane = 0; lane < kLanes; lane += 4)
       transpose_4x4(lanes + w * kLanes + lane, kLanes, rows + lane * pitch + w, pitch);
@@ -266,7 +266,7 @@ HWY_INLINE void products_block(const C* HWY_RESTRICT tile, std::int64_t pitch, c
 
 /// out[j][lane] = sum over t of tile[rows[j]][t] * lanes[t][lane], for j in [0, count): scores, and dO . V.
 template <class C>
-HWY_INLINE void products(const C* HWY_RESTRICT tile, std::int64_t pitch, const std::int32_t* HWY_RESTRICT rows,
+HWY_NOINLINE void products(const C* HWY_RESTRICT tile, std::int64_t pitch, const std::int32_t* HWY_RESTRICT rows,
                          std::int64_t count, const C* HWY_RESTRICT lanes, std::int64_t depth, C* HWY_RESTRICT out) {
   in_row_blocks<kRows<C>>(count, [&]<int ROWS>(std::int64_t j) HWY_ATTR {
     products_block<ROWS>(tile, pitch, rows + j, lanes, depth, out + j * kLanes);
@@ -297,7 +297,7 @@ HWY_INLINE void accumulate_block(const C* HWY_RESTRICT tile, std::int64_t pitch,
 
 /// out[w][lane] += sum over j of tile[rows[j]][w] * weights[j][lane], for w in [0, width): P . V, and dS . K.
 template <class C>
-HWY_INLINE void accumulate(const C* HWY_RESTRICT tile, std::int64_t pitch, std::int64_t width,
+HWY_NOINLINE void accumulate(const C* HWY_RESTRICT tile, std::int64_t pitch, std::int64_t width,
                            const std::int32_t* HWY_RESTRICT rows, std::int64_t count, const C* HWY_RESTRICT weights,
                            C* HWY_RESTRICT out) {
   in_row_blocks<kRows<C>>(width, [&]<int ROWS>(std::int64_t w) HWY_ATTR {
@@ -329,7 +329,7 @@ HWY_INLINE void scatter_block(const C* HWY_RESTRICT weights, const C* HWY_RESTRI
 /// tile[rows[j]][w] += sum over lanes of weights[j][lane] * columns[lane][w], for j in [0, count), w in [0, pitch):
 /// P^T . dO, and dS^T . Q. Rows of `tile` and `columns` are `pitch` elements, a multiple of 16.
 template <class C>
-HWY_INLINE void scatter_products(const C* HWY_RESTRICT weights, const C* HWY_RESTRICT columns, std::int64_t pitch,
+HWY_NOINLINE void scatter_products(const C* HWY_RESTRICT weights, const C* HWY_RESTRICT columns, std::int64_t pitch,
                                  C* HWY_RESTRICT tile, const std::int32_t* HWY_RESTRICT rows, std::int64_t count) {
   for (std::int64_t w = 0; w < pitch; w += kLanes) {
     in_row_blocks<kRows<C>>(count, [&]<int ROWS>(std::int64_t j) HWY_ATTR {
