@@ -20,15 +20,22 @@ def code_blocks(page: Path, language: str) -> list[str]:
     return ["\n" * text[: fence.start(1)].count("\n") + fence[1] for fence in fences]
 
 
-def pages_with(language: str) -> list:
-    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if code_blocks(page, language)]
+def pages_with(*languages: str) -> list:
+    pages = [page for page in PAGES if any(code_blocks(page, language) for language in languages)]
+    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages]
 
 
-@pytest.mark.parametrize("page", pages_with("python"))
-def test_python_runs(page: Path, tmp_path: Path) -> None:
-    """The blocks of a page run one after another in one program."""
+@pytest.mark.parametrize("page", pages_with("python", "sh"))
+def test_code_runs(page: Path, tmp_path: Path) -> None:
+    """The Python blocks of a page as one program, then the command line program's commands, all in one folder."""
     program = "".join(f"exec(compile({block!r}, {str(page)!r}, 'exec'))\n" for block in code_blocks(page, "python"))
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=120)
+
+    for line in "\n".join(code_blocks(page, "sh")).replace("\\\n", " ").splitlines():
+        name, *arguments = shlex.split(line, comments=True) or [""]
+        if name == "vicinal":
+            command = [Path(sys.executable).with_name("vicinal"), *arguments]
+            subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
 
 
 @pytest.mark.parametrize("page", pages_with("cpp"))
@@ -44,17 +51,6 @@ def test_cpp_compiles(page: Path, tmp_path: Path) -> None:
 def test_readme_shows_the_cpp_example_that_is_built() -> None:
     shown = [block.strip() for block in code_blocks(ROOT / "README.md", "cpp")]
     assert shown == [(ROOT / "examples/cpp/quickstart.cpp").read_text().strip()]
-
-
-@pytest.mark.parametrize("page", pages_with("sh"))
-def test_commands_succeed(page: Path, tmp_path: Path) -> None:
-    """Those of the command line program, in the order of the page and in one folder."""
-    lines = "\n".join(code_blocks(page, "sh")).replace("\\\n", " ").splitlines()
-    for line in lines:
-        program, *arguments = shlex.split(line, comments=True) or [""]
-        if program == "vicinal":
-            command = [Path(sys.executable).with_name("vicinal"), *arguments]
-            subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
