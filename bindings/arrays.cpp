@@ -42,9 +42,10 @@ DType dtype_of(const nb::dlpack::dtype& dtype, const char* name) {
     if (dtype.bits == 16) return DType::fp16;
   }
   if (dtype == nb::dlpack::dtype{static_cast<std::uint8_t>(Code::Bfloat), 16, 1}) return DType::bf16;
+  static constexpr std::array<std::string_view, 7> kKinds{"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+  const std::string_view kind = dtype.code < kKinds.size() ? kKinds[dtype.code] : "exotic";
   throw Error(ErrorKind::invalid_argument,
-              fmt::format("{} has a dtype of DLPack code {} with {} bits; allowed: fp64, fp32, fp16, bf16", name,
-                          dtype.code, dtype.bits));
+              fmt::format("{} has dtype {}{}; allowed: fp64, fp32, fp16, bf16", name, kind, dtype.bits));
 }
 
 Device device_of(const nb::dlpack::device& device, const char* name) {
@@ -115,7 +116,12 @@ Tensor tensor_of(nb::handle object, const char* name) {
   if (object.is_none()) return {};
   if (const DlpackExchangeApi* api = exchange_api_of(object)) {
     nb::dlpack::dltensor described;
-    if (api->describe(object.ptr(), &described) != 0) nb::raise_python_error();
+    if (api->describe(object.ptr(), &described) != 0) {
+      // PyTorch raises RuntimeError; a kind of its own tells callers that the tensor has no memory to read.
+      const auto message = fmt::format("{} has no memory that can be read", name);
+      nb::chain_error(PyExc_BufferError, "%s", message.c_str());
+      nb::raise_python_error();
+    }
     return tensor_of(described, name);
   }
   Array* array = nullptr;

@@ -27,8 +27,9 @@ def attention(
     additional_keys: np.ndarray | None,
     additional_values: np.ndarray | None,
     parameters: Parameters,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Output and logsumexp of a forward pass."""
+    return_lse: bool,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    """What the functions of vicinal.functional do for NumPy arrays."""
     inputs = (
         _described("query", query),
         _described("key", key),
@@ -41,12 +42,18 @@ def attention(
     _ext.forward(
         parameters, *inputs, _described("output", output), _described("logsumexp", logsumexp), threads=0
     )
-    return output, logsumexp
+    return (output, logsumexp) if return_lse else output
 
 
 def attention_through_dlpack(
-    query: Any, key: Any, value: Any, additional_keys: Any, additional_values: Any, parameters: Parameters
-) -> tuple[Any, Any]:
+    query: Any,
+    key: Any,
+    value: Any,
+    additional_keys: Any,
+    additional_values: Any,
+    parameters: Parameters,
+    return_lse: bool,
+) -> Any:
     """The same for arrays of another library; the results are arrays of that library, as the array API asks."""
     read = [
         None if array is None else _through_dlpack(name, array)
@@ -59,8 +66,9 @@ def attention_through_dlpack(
         )
     ]
     namespace = query.__array_namespace__()
-    output, logsumexp = attention(*read, parameters)
-    return namespace.from_dlpack(output), namespace.from_dlpack(logsumexp)
+    output, logsumexp = attention(*read, parameters, return_lse=True)
+    output = namespace.from_dlpack(output)
+    return (output, namespace.from_dlpack(logsumexp)) if return_lse else output
 
 
 def _described(name: str, array: Any) -> _ext.Array:

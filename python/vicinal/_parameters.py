@@ -6,20 +6,17 @@ import numbers
 import operator
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 
 
-class Parameters(NamedTuple):
-    """What does not depend on the tensors, one value per axis: the last arguments of the PyTorch operators."""
-
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    is_causal: tuple[bool, ...]
-    scale: float | None
-    backend: str | None
+# What does not depend on the tensors, one value per axis in the first four: kernel_size, stride, dilation, is_causal,
+# scale, backend. The last arguments of the PyTorch operators.
+Parameters: TypeAlias = tuple[
+    tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[bool, ...], float | None, str | None
+]
+PARAMETER_COUNT = 6
 
 
 def make_parameters(
@@ -32,7 +29,7 @@ def make_parameters(
     backend: str | None,
 ) -> Parameters:
     """Broadcasts scalars over the axes and checks types; which values are legal depends on the tensors."""
-    return Parameters(
+    return (
         (kernel_size,) * rank if type(kernel_size) is int else _integers("kernel_size", kernel_size, rank),
         (stride,) * rank if type(stride) is int else _integers("stride", stride, rank),
         (dilation,) * rank if type(dilation) is int else _integers("dilation", dilation, rank),
@@ -94,23 +91,24 @@ def _known_backend(backend: Any) -> str | None:
     if not isinstance(backend, str):
         raise TypeError(f"backend = {backend!r}; allowed: the name of a backend or None")
     if backend in _NATTEN_BACKENDS:
-        _warn_once(f"backend={backend!r}", "Vicinal has kernels of its own and takes the one with the lowest cost")
+        warn_once(f"backend={backend!r}", "Vicinal has kernels of its own and takes the one with the lowest cost")
         return None
     return backend
 
 
-def ignore_tuning(function: str, tuning: dict[str, Any]) -> None:
+def ignore_tuning(tuning: dict[str, Any]) -> None:
     """Accepts NATTEN's tuning keywords, and no others."""
     for name in tuning:
         if name not in _NATTEN_TUNING:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-        _warn_once(name, "Vicinal chooses tiles and schedules itself")
+            raise TypeError(f"neighborhood attention has no argument {name!r}")
+        warn_once(name, "Vicinal chooses tiles and schedules itself")
 
 
 _warned: set[str] = set()
 
 
-def _warn_once(argument: str, reason: str) -> None:
+def warn_once(argument: str, reason: str) -> None:
+    """Says so at most once in a process."""
     if argument not in _warned:
         _warned.add(argument)
         warnings.warn(f"{argument} is accepted for NATTEN's sake and ignored: {reason}", stacklevel=4)

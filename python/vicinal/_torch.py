@@ -13,21 +13,29 @@ from torch.autograd import forward_ad
 from torch.autograd import profiler as autograd_profiler
 
 from vicinal import _ext
-from vicinal._parameters import Parameters
+from vicinal._parameters import PARAMETER_COUNT, Parameters, warn_once
 
 _ext.register_array_type(torch.Tensor)
+torch.compiler.assume_constant_result(warn_once)  # torch.compile warns while it compiles
 
 # --- the passes on real memory --------------------------------------------------------------------------------------
 
 
 def _forward(query, key, value, additional_keys, additional_values, parameters, with_logsumexp):
-    output = query.new_empty(query.shape[:-1] + value.shape[-1:])
-    logsumexp = query.new_empty(query.shape[:-1], dtype=_logsumexp_dtype(query)) if with_logsumexp else None
+    output, logsumexp = _empty_results(query, value, with_logsumexp)
     _ext.forward(
-        parameters, query, key, value, additional_keys, additional_values, output, logsumexp,
-        torch.get_num_threads(),
-    )  # fmt: skip
+        parameters, query, key, value, additional_keys, additional_values, output, logsumexp, torch.get_num_threads()
+    )
     return output, logsumexp
+
+
+def _empty_results(query, value, with_logsumexp):
+    *rows, _ = query.shape
+    # Sizes as separate arguments: PyTorch takes half as long to read them as those of a tuple.
+    output = query.new_empty(*rows, value.shape[-1])
+    if not with_logsumexp:
+        return output, None
+    return output, query.new_empty(*rows, dtype=torch.float64 if query.dtype is torch.float64 else torch.float32)
 
 
 def _backward(
@@ -37,23 +45,18 @@ def _backward(
     if grad_output is None:
         grad_output = torch.zeros_like(output)
     elif grad_output.stride(-1) != 1:  # expanded by sum(), say
-        grad_output = grad_output.contiguous()
-    inputs = query, key, value, additional_keys, additional_values
-    gradients = _empty_gradients(*inputs)
-    missing = (None,) * (len(inputs) - len(gradients))
+        grad_output = grad_output.clone(memory_format=torch.contiguous_format)
+    gradients = _empty_gradients(query, key, value, additional_keys, additional_values)
+    missing = (None,) * (_INPUT_COUNT - len(gradients))
     _ext.backward(
-        parameters, *inputs, output, logsumexp, grad_output, grad_logsumexp, *gradients, *missing,
-        torch.get_num_threads(),
+        parameters, query, key, value, additional_keys, additional_values, output, logsumexp, grad_output,
+        grad_logsumexp, *gradients, *missing, torch.get_num_threads(),
     )  # fmt: skip
     return gradients
 
 
 def _empty_gradients(*inputs):
     return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in inputs if x is not None]
-
-
-def _logsumexp_dtype(query):
-    return torch.float64 if query.dtype == torch.float64 else torch.float32
 
 
 # --- the operators --------------------------------------------------------------------------------------------------
@@ -75,11 +78,10 @@ _attention_op = torch.ops.vicinal.attention.default
 _attention_backward_op = torch.ops.vicinal.attention_backward.default
 
 _INPUT_COUNT = 5
-_PARAMETER_COUNT = len(Parameters._fields)
 
 
 def _parameters_of(kernel_size, stride, dilation, is_causal, scale, backend):
-    return Parameters(tuple(kernel_size), tuple(stride), tuple(dilation), tuple(is_causal), scale, backend)
+    return tuple(kernel_size), tuple(stride), tuple(dilation), tuple(is_causal), scale, backend
 
 
 def _attention_kernel(*arguments):
@@ -87,7 +89,7 @@ def _attention_kernel(*arguments):
 
 
 def _attention_backward_kernel(*arguments):
-    return _backward(*arguments[:-_PARAMETER_COUNT], _parameters_of(*arguments[-_PARAMETER_COUNT:]))
+    return _backward(*arguments[:-PARAMETER_COUNT], _parameters_of(*arguments[-PARAMETER_COUNT:]))
 
 
 # On CUDA the planner answers: it names what each kernel lacks.
@@ -97,9 +99,8 @@ for _device in ("CPU", "CUDA"):
 
 
 @torch.library.register_fake("vicinal::attention", lib=_library)
-def _(query, key, value, *_others):
-    output = query.new_empty(query.shape[:-1] + value.shape[-1:])
-    return output, query.new_empty(query.shape[:-1], dtype=_logsumexp_dtype(query))
+def _(query, _key, value, *_others):
+    return _empty_results(query, value, with_logsumexp=True)
 
 
 @torch.library.register_fake("vicinal::attention_backward", lib=_library)
@@ -117,40 +118,28 @@ torch.library.register_vmap("vicinal::attention_backward", _refuse_vmap, lib=_li
 # --- gradients ------------------------------------------------------------------------------------------------------
 
 
-def _save(ctx, inputs, parameters, output, logsumexp):
-    ctx.save_for_backward(*inputs, output, logsumexp)
-    ctx.parameters = parameters
+def _setup_context(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:_INPUT_COUNT], *output)
+    ctx.parameters = inputs[_INPUT_COUNT:]
     ctx.set_materialize_grads(False)
 
 
-def _setup_context(ctx, inputs, output):
-    _save(ctx, inputs[:_INPUT_COUNT], _parameters_of(*inputs[_INPUT_COUNT:]), *output)
-
-
-def _gradients(ctx, grad_output, grad_logsumexp):
-    """Of every input that is a tensor; None for the others."""
-    if grad_output is None and grad_logsumexp is None:
-        return (None,) * _INPUT_COUNT
-    saved = ctx.saved_tensors
-    # Under create_graph=True the operator leaves a node in the graph that refuses to be differentiated.
-    if not torch.is_grad_enabled() and _is_direct(*saved, grad_output, grad_logsumexp):
-        gradients = _backward(*saved, grad_output, grad_logsumexp, ctx.parameters)
-    else:
-        gradients = _attention_backward_op(*saved, grad_output, grad_logsumexp, *ctx.parameters)
-    return *gradients, *(None,) * (_INPUT_COUNT - len(gradients))
-
-
 def _operator_gradients(ctx, grad_output, grad_logsumexp):
-    return *_gradients(ctx, grad_output, grad_logsumexp), *(None,) * _PARAMETER_COUNT
+    gradients = _differentiate_operator(ctx, grad_output, grad_logsumexp)
+    return *gradients, *(None,) * (_INPUT_COUNT + PARAMETER_COUNT - len(gradients))
+
+
+def _differentiate_operator(ctx, grad_output, grad_logsumexp):
+    if grad_output is None and grad_logsumexp is None:
+        return ()
+    return _attention_backward_op(*ctx.saved_tensors, grad_output, grad_logsumexp, *ctx.parameters)
 
 
 def _refuse_second_derivative(_ctx, _gradients):
     raise NotImplementedError("second derivatives of neighborhood attention are not supported")
 
 
-torch.library.register_autograd(
-    "vicinal::attention", _operator_gradients, setup_context=_setup_context, lib=_library
-)
+torch.library.register_autograd("vicinal::attention", _operator_gradients, setup_context=_setup_context, lib=_library)
 torch.library.register_autograd("vicinal::attention_backward", _refuse_second_derivative, lib=_library)
 
 
@@ -158,14 +147,21 @@ class _Attention(torch.autograd.Function):
     """The gradients of a direct call."""
 
     @staticmethod
-    def forward(ctx, parameters, *inputs):
-        output, logsumexp = _forward(*inputs, parameters, with_logsumexp=True)
-        _save(ctx, inputs, parameters, output, logsumexp)
-        return output, logsumexp
+    def forward(ctx, query, key, value, additional_keys, additional_values, parameters, return_lse):
+        output, logsumexp = _forward(query, key, value, additional_keys, additional_values, parameters, True)
+        ctx.save_for_backward(query, key, value, additional_keys, additional_values, output, logsumexp)
+        ctx.parameters = parameters
+        ctx.set_materialize_grads(False)
+        return (output, logsumexp) if return_lse else output
 
     @staticmethod
-    def backward(ctx, grad_output, grad_logsumexp):
-        return None, *_gradients(ctx, grad_output, grad_logsumexp)
+    def backward(ctx, grad_output, grad_logsumexp=None):
+        # Under create_graph=True the operator leaves a node in the graph that refuses to be differentiated.
+        if torch.is_grad_enabled() or grad_output is None or not _is_direct(grad_output, grad_logsumexp):
+            gradients = _differentiate_operator(ctx, grad_output, grad_logsumexp)
+        else:
+            gradients = _backward(*ctx.saved_tensors, grad_output, grad_logsumexp, ctx.parameters)
+        return *gradients, *(None,) * (_INPUT_COUNT + 2 - len(gradients))
 
 
 # Function.apply without its handling of functorch, which is never active here.
@@ -178,41 +174,38 @@ try:
     from torch._C import (
         _are_functorch_transforms_active,
         _get_tracing_state,
+        _is_any_autocast_enabled,
         _len_torch_dispatch_stack,
-        _len_torch_function_stack,
     )
 except ImportError:
     _SHORT_WAY_EXISTS = False
 else:
     _SHORT_WAY_EXISTS = True
 
+_PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter, type(None)})
 
-def _is_observed():
-    """Whether something wants to see operators: a compiler, a mode, a transform, a tracer or a profiler."""
+
+def _is_direct(query, key, value=None, additional_keys=None, additional_values=None):
+    """Whether the extension may read these (or None) as they are, with nothing that wants to see operators at work."""
     return (
-        torch.compiler.is_compiling()
-        or not _SHORT_WAY_EXISTS
-        or _len_torch_dispatch_stack() > 0
-        or _len_torch_function_stack() > 0
-        or _are_functorch_transforms_active()
-        or _get_tracing_state() is not None
-        or forward_ad._current_level >= 0
-        or autograd_profiler._is_profiler_enabled
+        not torch.compiler.is_compiling()
+        and _SHORT_WAY_EXISTS
+        and type(query) in _PLAIN_TYPES
+        and type(key) in _PLAIN_TYPES
+        and type(value) in _PLAIN_TYPES
+        and type(additional_keys) in _PLAIN_TYPES
+        and type(additional_values) in _PLAIN_TYPES
+        and _len_torch_dispatch_stack() == 0
+        and not _are_functorch_transforms_active()
+        and _get_tracing_state() is None
+        and forward_ad._current_level < 0
+        and not autograd_profiler._is_profiler_enabled
+        and not query.is_neg()
+        and (key is None or not key.is_neg())
+        and (value is None or not value.is_neg())
+        and (additional_keys is None or not additional_keys.is_neg())
+        and (additional_values is None or not additional_values.is_neg())
     )
-
-
-def _is_direct(*tensors):
-    """Whether these are ordinary tensors (or None) in CPU memory and nothing observes the call."""
-    if _is_observed():
-        return False
-    for x in tensors:
-        if x is None:
-            continue
-        if type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter:
-            return False
-        if not x.is_cpu or x.layout is not torch.strided or x.is_neg():
-            return False
-    return True
 
 
 def attention(
@@ -225,22 +218,34 @@ def attention(
     return_lse: bool,
 ) -> Any:
     """What the functions of vicinal.functional do for PyTorch tensors."""
-    inputs = query, key, value, additional_keys, additional_values
-    device = query.device.type
-    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
-        inputs = _cast_as_sdpa(inputs, device)
-    if not _is_direct(*inputs):
-        _require_tensors(inputs)
-        output, logsumexp = _attention_op(*inputs, *parameters)
-    elif torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-        output, logsumexp = _apply_attention(parameters, *inputs)
-    else:
-        output, logsumexp = _forward(*inputs, parameters, with_logsumexp=return_lse)
+    if torch.compiler.is_compiling() or not _SHORT_WAY_EXISTS or _is_any_autocast_enabled():
+        query, key, value, additional_keys, additional_values = _cast_as_sdpa(
+            query, key, value, additional_keys, additional_values
+        )
+    if _is_direct(query, key, value, additional_keys, additional_values):
+        try:
+            if torch.is_grad_enabled() and (
+                query.requires_grad
+                or key.requires_grad
+                or value.requires_grad
+                or (additional_keys is not None and additional_keys.requires_grad)
+                or (additional_values is not None and additional_values.requires_grad)
+            ):
+                return _apply_attention(query, key, value, additional_keys, additional_values, parameters, return_lse)
+            output, logsumexp = _forward(query, key, value, additional_keys, additional_values, parameters, return_lse)
+            return (output, logsumexp) if return_lse else output
+        except BufferError:
+            pass  # no memory to read, as in sparse and meta tensors: the dispatcher knows what to do
+    _require_supported(query, key, value, additional_keys, additional_values)
+    output, logsumexp = _attention_op(query, key, value, additional_keys, additional_values, *parameters)
     return (output, logsumexp) if return_lse else output
 
 
-def _cast_as_sdpa(inputs, device):
-    """To the dtype of autocast, all but float64: what it does to scaled_dot_product_attention."""
+def _cast_as_sdpa(*inputs):
+    """Under autocast: to its dtype, all but float64, which is what it does to scaled_dot_product_attention."""
+    device = inputs[0].device.type
+    if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device):
+        return inputs
     dtype = torch.get_autocast_dtype(device)
 
     def cast(x):
@@ -250,7 +255,18 @@ def _cast_as_sdpa(inputs, device):
     return tuple(cast(x) for x in inputs)
 
 
-def _require_tensors(inputs):
+def _require_supported(*inputs):
     for name, x in zip(("query", "key", "value", "additional_keys", "additional_values"), inputs, strict=True):
-        if not isinstance(x, torch.Tensor) and not (x is None and name.startswith("additional")):
+        if x is None and name.startswith("additional"):
+            continue
+        if not isinstance(x, torch.Tensor):
             raise TypeError(f"{name} is of type {type(x).__name__}; allowed: torch.Tensor, as query is one")
+        if torch.compiler.is_compiling():
+            continue
+        if torch._C._functorch.is_functorch_wrapped_tensor(x):
+            raise NotImplementedError(
+                "torch.func transforms (vmap, grad, jvp, ...) of neighborhood attention are not supported; fold a "
+                "mapped axis into the batch, and take gradients with torch.autograd"
+            )
+        if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
+            raise NotImplementedError("forward-mode derivatives of neighborhood attention are not supported")

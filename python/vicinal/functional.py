@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,9 @@ def na1d(
 
     query is [batch, X, heads, dim], key [batch, X, heads_kv, dim], value [batch, X, heads_kv, dim_v].
     """
-    if tuning:
-        ignore_tuning("na1d", tuning)
     return _attention(
         1, query, key, value, kernel_size, stride, dilation, is_causal, scale, additional_keys, additional_values,
-        backend, return_lse,
+        backend, return_lse, tuning,
     )  # fmt: skip
 
 
@@ -60,11 +58,9 @@ def na2d(
 
     query is [batch, X, Y, heads, dim], key [batch, X, Y, heads_kv, dim], value [batch, X, Y, heads_kv, dim_v].
     """
-    if tuning:
-        ignore_tuning("na2d", tuning)
     return _attention(
         2, query, key, value, kernel_size, stride, dilation, is_causal, scale, additional_keys, additional_values,
-        backend, return_lse,
+        backend, return_lse, tuning,
     )  # fmt: skip
 
 
@@ -87,11 +83,9 @@ def na3d(
 
     query is [batch, X, Y, Z, heads, dim], key [batch, X, Y, Z, heads_kv, dim], value [batch, X, Y, Z, heads_kv, dim_v].
     """
-    if tuning:
-        ignore_tuning("na3d", tuning)
     return _attention(
         3, query, key, value, kernel_size, stride, dilation, is_causal, scale, additional_keys, additional_values,
-        backend, return_lse,
+        backend, return_lse, tuning,
     )  # fmt: skip
 
 
@@ -148,27 +142,36 @@ def neighborhood_attention_generic(
         TypeError: an argument is of the wrong type.
         NotImplementedError: no kernel of this build can do it on this device; torch.vmap; second derivatives.
     """
-    if tuning:
-        ignore_tuning("neighborhood_attention_generic", tuning)
     rank = getattr(query, "ndim", 0) - 3
     if rank not in (1, 2, 3):
         raise ValueError(f"query has {rank + 3} dimensions; allowed: 4 to 6, [batch, *layout, heads, dim]")
     return _attention(
         rank, query, key, value, kernel_size, stride, dilation, is_causal, scale, additional_keys, additional_values,
-        backend, return_lse,
+        backend, return_lse, tuning,
     )  # fmt: skip
 
 
 def _attention(
     rank, query, key, value, kernel_size, stride, dilation, is_causal, scale, additional_keys, additional_values,
-    backend, return_lse,
+    backend, return_lse, tuning,
 ):  # fmt: skip
+    attention = _implementations.get(type(query)) or _implementation_for(query)
+    if tuning:
+        ignore_tuning(tuning)
     parameters = make_parameters(rank, kernel_size, stride, dilation, is_causal, scale, backend)
+    return attention(query, key, value, additional_keys, additional_values, parameters, return_lse)
+
+
+# By the exact type of the query. PyTorch's are added when its first tensor comes, so that PyTorch is never imported for
+# who does not use it.
+_implementations: dict[type, Callable[..., Any]] = {np.ndarray: _numpy.attention}
+
+
+def _implementation_for(query):
     torch = sys.modules.get("torch")  # who has a tensor has imported torch
     if torch is not None and isinstance(query, torch.Tensor):
-        from vicinal import _torch
+        from vicinal._torch import attention
 
-        return _torch.attention(query, key, value, additional_keys, additional_values, parameters, return_lse)
-    run = _numpy.attention if isinstance(query, np.ndarray) else _numpy.attention_through_dlpack
-    output, logsumexp = run(query, key, value, additional_keys, additional_values, parameters)
-    return (output, logsumexp) if return_lse else output
+        _implementations[torch.Tensor] = attention
+        return attention
+    return _numpy.attention if isinstance(query, np.ndarray) else _numpy.attention_through_dlpack
