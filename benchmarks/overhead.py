@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
-
 import vicinal
+from torch.nn.functional import scaled_dot_product_attention
 
 TOKENS, HEADS, DIM = 16, 1, 8
 

@@ -1,13 +1,35 @@
-"""Neighborhood attention: softmax attention in which every token of a grid attends to its nearest neighbors."""
+"""Neighborhood attention: softmax attention in which every token of a grid attends to its nearest neighbors.
+
+Functions for NumPy arrays and PyTorch tensors: `na1d`, `na2d`, `na3d`, `neighborhood_attention_generic`,
+`merge_attentions`; PyTorch modules: `NeighborhoodAttention1D`, `NeighborhoodAttention2D`, `NeighborhoodAttention3D`;
+what would run and why: `plan`. PyTorch is optional and imported only by who uses it.
+"""
+
+from typing import Any
 
 from vicinal._ext import Plan, __version__
 from vicinal.functional import na1d, na2d, na3d, neighborhood_attention_generic
+from vicinal.merging import merge_attentions
+from vicinal.planning import plan
 
 __all__ = [
+    "NeighborhoodAttention1D",
+    "NeighborhoodAttention2D",
+    "NeighborhoodAttention3D",
     "Plan",
     "__version__",
+    "merge_attentions",
     "na1d",
     "na2d",
     "na3d",
     "neighborhood_attention_generic",
+    "plan",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("NeighborhoodAttention") and name in __all__:
+        from vicinal import modules
+
+        return getattr(modules, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

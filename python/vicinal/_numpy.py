@@ -10,14 +10,9 @@ from vicinal import _ext
 from vicinal._parameters import Parameters
 
 # By name, so that the bfloat16 of ml_dtypes is known without importing it.
-_DTYPES = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+DTYPE_NAMES = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 _CPU = 1  # DLPack's kDLCPU
-
-
-def dtype_name(dtype: np.dtype) -> str | None:
-    """Vicinal's name of a dtype, None where it does not compute in it."""
-    return _DTYPES.get(dtype.name) if dtype.isnative else None
 
 
 def attention(
@@ -39,9 +34,7 @@ def attention(
     )
     output = np.empty(query.shape[:-1] + value.shape[-1:], query.dtype)
     logsumexp = np.empty(query.shape[:-1], np.float64 if query.dtype == np.float64 else np.float32)
-    _ext.forward(
-        parameters, *inputs, _described("output", output), _described("logsumexp", logsumexp), threads=0
-    )
+    _ext.forward(parameters, *inputs, _described("output", output), _described("logsumexp", logsumexp), threads=0)
     return (output, logsumexp) if return_lse else output
 
 
@@ -74,8 +67,8 @@ def attention_through_dlpack(
 def _described(name: str, array: Any) -> _ext.Array:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} is of type {type(array).__name__}; allowed: numpy.ndarray, as the other arguments")
-    dtype = dtype_name(array.dtype)
-    if dtype is None:
+    dtype = DTYPE_NAMES.get(array.dtype.name)
+    if dtype is None or not array.dtype.isnative:
         raise ValueError(f"{name} has dtype {array.dtype}; allowed: float64, float32, float16, bfloat16, native order")
     if any(stride % array.itemsize for stride in array.strides):
         raise ValueError(

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-
 # What does not depend on the tensors, one value per axis in the first four: kernel_size, stride, dilation, is_causal,
 # scale, backend. The last arguments of the PyTorch operators.
 Parameters: TypeAlias = tuple[

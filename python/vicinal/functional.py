@@ -138,7 +138,7 @@ def neighborhood_attention_generic(
         logsumexp [batch, *layout, heads], natural logarithm, float32 (float64 for float64 inputs).
 
     Raises:
-        ValueError: an argument is outside its allowed range, or a shape, dtype, device or stride does not fit the others.
+        ValueError: an argument is outside its allowed range, or a shape, dtype, device or stride does not fit.
         TypeError: an argument is of the wrong type.
         NotImplementedError: no kernel of this build can do it on this device; torch.vmap; second derivatives.
     """

@@ -1,0 +1,87 @@
+"""Attention on raw memory: the extension module. What people call is in vicinal."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+__version__: str
+
+# kernel_size, stride, dilation, is_causal, scale, backend
+_Parameters: TypeAlias = tuple[
+    tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[bool, ...], float | None, str | None
+]
+
+class Array:
+    """A strided array in memory that the caller keeps alive; strides in elements."""
+
+    def __init__(self, address: int, shape: Sequence[int], strides: Sequence[int], dtype: str) -> None: ...
+
+class Plan:
+    """What would run for a problem, and why; `str(plan)` explains it."""
+
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def operation(self) -> str: ...
+    @property
+    def problem(self) -> str: ...
+    @property
+    def query_tile(self) -> tuple[int, ...]: ...
+    @property
+    def key_tile(self) -> tuple[int, ...]: ...
+    @property
+    def needed_multiply_adds(self) -> float: ...
+    @property
+    def visited_multiply_adds(self) -> float: ...
+    @property
+    def bytes(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+    @property
+    def refusals(self) -> list[tuple[str, str]]: ...
+
+def register_array_type(type: type) -> None: ...
+def plan(
+    parameters: _Parameters,
+    layout: tuple[int, ...],
+    batch: int,
+    heads: int,
+    heads_kv: int,
+    dim: int,
+    dim_v: int,
+    additional_tokens: int,
+    dtype: str,
+    operation: str,
+) -> Plan: ...
+def forward(
+    parameters: _Parameters,
+    query: Any,
+    key: Any,
+    value: Any,
+    additional_keys: Any,
+    additional_values: Any,
+    output: Any,
+    logsumexp: Any,
+    threads: int,
+) -> None: ...
+def backward(
+    parameters: _Parameters,
+    query: Any,
+    key: Any,
+    value: Any,
+    additional_keys: Any,
+    additional_values: Any,
+    output: Any,
+    logsumexp: Any,
+    grad_output: Any,
+    grad_logsumexp: Any,
+    grad_query: Any,
+    grad_key: Any,
+    grad_value: Any,
+    grad_additional_keys: Any,
+    grad_additional_values: Any,
+    threads: int,
+) -> None: ...
