@@ -34,7 +34,7 @@ def make_parameters(
         (dilation,) * rank if type(dilation) is int else _integers("dilation", dilation, rank),
         (is_causal,) * rank if type(is_causal) is bool else _booleans("is_causal", is_causal, rank),
         scale if scale is None or type(scale) is float else _number("scale", scale),
-        backend if backend is None else _known_backend(backend),
+        backend if backend is None or type(backend) is str else _name("backend", backend),
     )
 
 
@@ -68,6 +68,12 @@ def _number(name: str, value: Any) -> float:
     raise TypeError(f"{name} = {value!r}; allowed: a number or None")
 
 
+def _name(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{name} = {value!r}; allowed: a name or None")
+
+
 # NATTEN's names, so that changing an import is enough to move over.
 _NATTEN_BACKENDS = frozenset({"cutlass-fna", "hopper-fna", "blackwell-fna", "flex-fna"})
 _NATTEN_TUNING = frozenset(
@@ -86,28 +92,23 @@ _NATTEN_TUNING = frozenset(
 )
 
 
-def _known_backend(backend: Any) -> str | None:
-    if not isinstance(backend, str):
-        raise TypeError(f"backend = {backend!r}; allowed: the name of a backend or None")
+def ignore_natten(backend: Any, tuning: dict[str, Any]) -> Any:
+    """Accepts NATTEN's tuning keywords, and no others; gives None for NATTEN's backends."""
+    for name in tuning:
+        if name not in _NATTEN_TUNING:
+            raise TypeError(f"neighborhood attention has no argument {name!r}")
+        warn_once(name, "Vicinal chooses tiles and schedules itself")
     if backend in _NATTEN_BACKENDS:
         warn_once(f"backend={backend!r}", "Vicinal has kernels of its own and takes the one with the lowest cost")
         return None
     return backend
 
 
-def ignore_tuning(tuning: dict[str, Any]) -> None:
-    """Accepts NATTEN's tuning keywords, and no others."""
-    for name in tuning:
-        if name not in _NATTEN_TUNING:
-            raise TypeError(f"neighborhood attention has no argument {name!r}")
-        warn_once(name, "Vicinal chooses tiles and schedules itself")
-
-
 _warned: set[str] = set()
 
 
 def warn_once(argument: str, reason: str) -> None:
-    """Says so at most once in a process."""
+    """Says so at most once in a process, where the caller of a public function stands."""
     if argument not in _warned:
         _warned.add(argument)
-        warnings.warn(f"{argument} is accepted for NATTEN's sake and ignored: {reason}", stacklevel=4)
+        warnings.warn(f"{argument} is accepted for NATTEN's sake and ignored: {reason}", stacklevel=5)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vicinal import _numpy
-from vicinal._parameters import ignore_tuning, make_parameters
+from vicinal._parameters import ignore_natten, make_parameters
 
 __all__ = ["na1d", "na2d", "na3d", "neighborhood_attention_generic"]
 
@@ -156,8 +156,8 @@ def _attention(
     backend, return_lse, tuning,
 ):  # fmt: skip
     attention = _implementations.get(type(query)) or _implementation_for(query)
-    if tuning:
-        ignore_tuning(tuning)
+    if tuning or backend is not None:
+        backend = ignore_natten(backend, tuning)
     parameters = make_parameters(rank, kernel_size, stride, dilation, is_causal, scale, backend)
     return attention(query, key, value, additional_keys, additional_values, parameters, return_lse)
 
