@@ -61,18 +61,17 @@ std::vector<bench::NamedProblem> problems_of(const BenchArguments& arguments) {
 bench::Result measure(const BenchArguments& arguments, const bench::NamedProblem& named, Operation operation,
                       const bench::Roofline& roofline) {
   const Plan plan = make_plan(named.problem, operation, arguments.planning.resolve(named.problem, operation));
-  const std::int64_t copies =
-      arguments.cold ? bench::Workload::cold_copies(plan, bench::last_level_cache_bytes()) : 1;
+  const std::int64_t copies = arguments.cold ? bench::Workload::cold_copies(plan, bench::last_level_cache_bytes()) : 1;
   bench::Workload workload(plan, copies, arguments.threads);
   bench::WallClock clock;
-  const bench::Timing timing = bench::measure([&](std::int64_t repetition) { workload.run(repetition); },
-                                              arguments.measure, clock);
+  const bench::Timing timing =
+      bench::measure([&](std::int64_t repetition) { workload.run(repetition); }, arguments.measure, clock);
   return {named.name, plan, timing, roofline.floor_seconds(plan.cost, named.problem.dtype)};
 }
 
 std::string table_of(const std::vector<bench::Result>& results) {
-  Table table({"problem", "operation", "kernel", "median", "TFLOP/s", "GB/s", "roofline", "visited/needed", "spread",
-               "runs"});
+  Table table(
+      {"problem", "operation", "kernel", "median", "TFLOP/s", "GB/s", "roofline", "visited/needed", "spread", "runs"});
   for (const bench::Result& result : results) {
     const Cost& cost = result.plan.cost;
     table.add({result.name, std::string(bench::name_of(result.plan.operation)), std::string(result.plan.kernel_name()),

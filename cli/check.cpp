@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <map>
+#include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
@@ -54,12 +54,13 @@ class ProgressBar {
     constexpr std::int64_t kWidth = 40;
     const std::int64_t filled = kWidth * done / total_;
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
-    const double left = done == 0 ? 0 : elapsed.count() / static_cast<double>(done) * static_cast<double>(total_ - done);
+    const double left =
+        done == 0 ? 0 : elapsed.count() / static_cast<double>(done) * static_cast<double>(total_ - done);
     fmt::print(stderr, "\r[{:#<{}}{:-<{}}] {}/{} cases, {:.0f} s left \033[K", "", filled, "", kWidth - filled, done,
                total_, left);
   }
   void clear() const {
-    if (on_terminal_) fmt::print(stderr, "\r\033[K");
+    if (on_terminal_) std::fputs("\r\033[K", stderr);
   }
 
  private:
@@ -78,7 +79,7 @@ std::vector<const KernelRow*> chosen_kernels(const CheckArguments& arguments) {
   }
   if (kernels.empty()) {
     throw Error(ErrorKind::invalid_argument,
-                fmt::format("no kernel matches kernel = '{}', backend = '{}', device = {}; allowed: those of `vicinal info`",
+                fmt::format("no kernel with name '{}', backend '{}' on {}; allowed: those of `vicinal info`",
                             arguments.kernel, arguments.backend, name_of(arguments.problem.spec.device.type)));
   }
   return kernels;
@@ -146,18 +147,18 @@ ExitCode run_check(const CheckArguments& arguments) {
 
 Command add_check(CLI::App& program) {
   CLI::App* command = program.add_subcommand("check", "Compare every kernel with the float64 oracle");
-  command->footer(fmt::format("Examples:\n"
-                              "  vicinal check --cases 1000 --seed 7 --backend fused\n"
-                              "  vicinal check {}\n\n"
-                              "Without a problem, random ones are made. Whatever fails is printed with the command that "
-                              "runs it again.",
-                              "--layout 64x64 --window 13 --dilation 2 --causal 1,0 --dtype bf16"));
+  command->footer(
+      "Examples:\n"
+      "  vicinal check --cases 1000 --seed 7 --backend fused\n"
+      "  vicinal check --layout 64x64 --window 13 --dilation 2 --causal 1,0 --dtype bf16\n\n"
+      "Without a problem, random ones are made. Whatever fails is printed with the command that runs it again.");
   const auto arguments = std::make_shared<CheckArguments>();
   command->add_option("--cases", arguments->cases, "Random problems to check")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--seed", arguments->sweep.seed, "Of the problems and of their values")->capture_default_str();
-  command->add_option("--case", arguments->only_case, "Check only this one of the sweep")->check(CLI::NonNegativeNumber);
+  command->add_option("--case", arguments->only_case, "Check only this one of the sweep")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--size", arguments->sweep.size, "Scales the work of each random problem")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

@@ -34,7 +34,8 @@ void print_text() {
   fmt::print("processor    {}\n", bench::cpu_name());
   fmt::print("SIMD         {} of {}\n", bench::chosen_cpu_target(), fmt::join(bench::compiled_cpu_targets(), ", "));
   fmt::print("threads      {}\n", cpu::thread_count(0));
-  for (std::size_t i = 0; i < gpus.size(); ++i) fmt::print("{}{}\n", i == 0 ? "GPUs         " : "             ", gpus[i]);
+  for (std::size_t i = 0; i < gpus.size(); ++i)
+    fmt::print("{}{}\n", i == 0 ? "GPUs         " : "             ", gpus[i]);
 
   Table table({"kernel", "backend", "operation", "device"});
   for (const KernelRow& row : registry()) {

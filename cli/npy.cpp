@@ -95,7 +95,8 @@ std::uint32_t little_endian(const std::string& bytes) {
 
 std::string read_exactly(const std::string& path, std::ifstream& file, std::size_t bytes) {
   std::string text(bytes, '\0');
-  if (!file.read(text.data(), static_cast<std::streamsize>(bytes))) refuse(path, "is not a .npy file: it ends too early");
+  if (!file.read(text.data(), static_cast<std::streamsize>(bytes)))
+    refuse(path, "is not a .npy file: it ends too early");
   return text;
 }
 
@@ -127,7 +128,7 @@ Array read_npy(const std::string& path) {
   if (!file) fail(path, "opened");
   if (read_exactly(path, file, kMagic.size()) != kMagic) refuse(path, "is not a .npy file");
   const std::string version = read_exactly(path, file, 2);
-  const int major = version[0];
+  const int major = static_cast<unsigned char>(version[0]);
   if (major < 1 || major > 3) refuse(path, fmt::format("is a .npy file of version {}; allowed: 1, 2 or 3", major));
   const std::size_t header_bytes = little_endian(read_exactly(path, file, major == 1 ? 2 : 4));
   const auto here = file.tellg();
@@ -147,7 +148,8 @@ Array read_npy(const std::string& path) {
                              fmt::join(header.shape, ", "), name_of(header.dtype)));
   }
   Array array(header.shape, header.dtype);
-  if (!file.read(reinterpret_cast<char*>(array.memory.data()), static_cast<std::streamsize>(needed))) fail(path, "read");
+  if (!file.read(reinterpret_cast<char*>(array.memory.data()), static_cast<std::streamsize>(needed)))
+    fail(path, "read");
   return header.fortran_order ? transposed(array) : array;
 }
 

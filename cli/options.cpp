@@ -31,11 +31,9 @@ void ProblemOptions::add_shape(CLI::App& command) {
   add_axes(command, "layout", spec.layout, "Extents of the token grid, one per axis");
   command.add_option("--batch", spec.batch, "Batch entries")->group(kGroup)->capture_default_str();
   command.add_option("--heads", spec.heads, "Query heads")->group(kGroup)->capture_default_str();
-  command.add_option("--heads-kv", spec.heads_kv, "Key/value heads; as many as query heads when absent")
-      ->group(kGroup);
+  command.add_option("--heads-kv", spec.heads_kv, "Key/value heads; as many as query heads when absent")->group(kGroup);
   command.add_option("--dim", spec.dim, "Head dim of query and key")->group(kGroup)->capture_default_str();
-  command.add_option("--dim-v", spec.dim_v, "Head dim of value and output; that of the key when absent")
-      ->group(kGroup);
+  command.add_option("--dim-v", spec.dim_v, "Head dim of value and output; that of the key when absent")->group(kGroup);
   command.add_option("--extra-kv", spec.extra_kv, "Additional key/value tokens that every query sees")
       ->group(kGroup)
       ->capture_default_str();

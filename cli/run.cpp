@@ -108,9 +108,9 @@ void run_forward(const Plan& plan, Arrays& arrays, int threads) {
   const bench::Shapes shapes(plan.problem);
   arrays.output = Array(shapes.output, plan.problem.dtype);
   arrays.logsumexp = Array(shapes.logsumexp, logsumexp_dtype(plan.problem.dtype));
-  const ForwardTensors tensors{arrays.query.tensor(),       arrays.key.tensor(),    arrays.value.tensor(),
-                               arrays.extra_key.tensor(),   arrays.extra_value.tensor(),
-                               arrays.output.tensor(),      arrays.logsumexp.tensor()};
+  const ForwardTensors tensors{arrays.query.tensor(),     arrays.key.tensor(),         arrays.value.tensor(),
+                               arrays.extra_key.tensor(), arrays.extra_value.tensor(), arrays.output.tensor(),
+                               arrays.logsumexp.tensor()};
   run_and_report(plan, tensors, threads);
 }
 

@@ -27,10 +27,10 @@ class WallClock final : public Clock {
 };
 
 struct MeasureOptions {
-  double warmup_seconds = 0.1;         ///< repeat untimed at least once, and until this much time has passed
-  double budget_seconds = 1.0;         ///< stop when the timed repetitions took this long,
-  std::int64_t min_repetitions = 3;    ///< but not before these,
-  std::int64_t max_repetitions = 1000; ///< and at these at the latest
+  double warmup_seconds = 0.1;          ///< repeat untimed at least once, and until this much time has passed
+  double budget_seconds = 1.0;          ///< stop when the timed repetitions took this long,
+  std::int64_t min_repetitions = 3;     ///< but not before these,
+  std::int64_t max_repetitions = 1000;  ///< and at these at the latest
 };
 
 /// Quantiles of the repetitions, in seconds.

@@ -8,7 +8,7 @@
 namespace vicinal::bench {
 namespace {
 
-[[noreturn]] void refuse(std::string message) { throw Error(ErrorKind::invalid_argument, message); }
+[[noreturn]] void refuse(const std::string& message) { throw Error(ErrorKind::invalid_argument, message); }
 
 template <class Integer>
 bool parse_integer(std::string_view text, Integer& value) {

@@ -14,16 +14,16 @@
 namespace vicinal::bench {
 
 struct ProblemSpec {
-  std::vector<std::int64_t> layout;         ///< one extent per axis: gives the rank
-  std::vector<std::int64_t> window;         ///< one value per axis, or one for all; so are the next three
+  std::vector<std::int64_t> layout;  ///< one extent per axis: gives the rank
+  std::vector<std::int64_t> window;  ///< one value per axis, or one for all; so are the next three
   std::vector<std::int64_t> stride{1};
   std::vector<std::int64_t> dilation{1};
-  std::vector<std::int64_t> causal{0};      ///< 0 or 1
+  std::vector<std::int64_t> causal{0};  ///< 0 or 1
   std::int64_t batch = 1;
   std::int64_t heads = 1;
-  std::optional<std::int64_t> heads_kv;     ///< `heads` when absent
+  std::optional<std::int64_t> heads_kv;  ///< `heads` when absent
   std::int64_t dim = 64;
-  std::optional<std::int64_t> dim_v;        ///< `dim` when absent
+  std::optional<std::int64_t> dim_v;  ///< `dim` when absent
   std::int64_t extra_kv = 0;
   std::optional<double> scale;
   DType dtype = DType::fp32;

@@ -43,8 +43,8 @@ def test_one_case_of_a_sweep(vicinal: Program) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--kernel warp", "no kernel matches kernel = 'warp'"),
-        ("--backend warp", "backend = 'warp'"),
+        ("--kernel warp", "no kernel with name 'warp'"),
+        ("--backend warp", "backend 'warp' on cpu"),
         ("--cases 0", "--cases"),
         ("--cases 3 --layout 8 --window 3", "--cases"),
         ("--layout 8", "window is missing"),
