@@ -122,17 +122,6 @@ class Tensors {
   std::vector<std::pair<const char*, const TestTensor*>> results_;
 };
 
-template <class PassTensors>
-void run_and_compare(const Plan& plan, const GoldenCase& golden, const Tensors& tensors, const PassTensors& t,
-                     double limit) {
-  std::vector<std::byte> memory(plan.workspace_bytes + 64);
-  void* workspace = memory.data();
-  std::size_t space = memory.size();
-  std::align(64, plan.workspace_bytes, workspace, space);
-  run(plan, t, {.workspace = workspace, .workspace_bytes = plan.workspace_bytes});
-  tensors.expect_recorded(golden, limit);
-}
-
 void check_golden(const GoldenCase& golden, const KernelRow& kernel) {
   const Problem& p = golden.problem;
   const Shapes shapes(p);
@@ -154,7 +143,8 @@ void check_golden(const GoldenCase& golden, const KernelRow& kernel) {
                                  extra_value,
                                  t.result(shapes.output, p.dtype, "out"),
                                  t.result(shapes.logsumexp, stats, "lse")};
-    run_and_compare(plan, golden, t, forward, 2e-5);
+    run_with_workspace(plan, forward);
+    t.expect_recorded(golden, 2e-5);
     return;
   }
   const BackwardTensors backward{
@@ -173,7 +163,8 @@ void check_golden(const GoldenCase& golden, const KernelRow& kernel) {
       .grad_extra_key = t.result(shapes.extra_key, p.dtype, "dek"),
       .grad_extra_value = t.result(shapes.extra_value, p.dtype, "dev"),
   };
-  run_and_compare(plan, golden, t, backward, 1e-4);
+  run_with_workspace(plan, backward);
+  t.expect_recorded(golden, 1e-4);
 }
 
 using Golden = EveryKernel;

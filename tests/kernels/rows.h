@@ -1,11 +1,14 @@
 #pragma once
 
+#include <cstddef>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "plan/registry.h"
+#include "vicinal/attention.h"
 
 namespace vicinal {
 
@@ -20,6 +23,15 @@ inline std::vector<const KernelRow*> all_rows() {
 
 inline std::string name_of_row(const testing::TestParamInfo<const KernelRow*>& info) {
   return std::string(info.param->name);
+}
+
+template <class Tensors>
+void run_with_workspace(const Plan& plan, const Tensors& tensors) {
+  std::vector<std::byte> memory(plan.workspace_bytes + 64);
+  void* workspace = memory.data();
+  std::size_t space = memory.size();
+  std::align(64, plan.workspace_bytes, workspace, space);
+  run(plan, tensors, {.workspace = workspace, .workspace_bytes = plan.workspace_bytes});
 }
 
 }  // namespace vicinal

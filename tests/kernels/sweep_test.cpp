@@ -1,6 +1,6 @@
-// Seeded random problems on every kernel. VICINAL_TEST_EFFORT scales their number and size: 0.1 for sanitizers.
+// Seeded random problems on every kernel.
 
-#include <cstdlib>
+#include <algorithm>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -12,24 +12,18 @@
 namespace vicinal {
 namespace {
 
-constexpr int kCases = 300;
+constexpr auto kCases = static_cast<std::int64_t>(300 * VICINAL_SWEEP_EFFORT);
 constexpr int kShownFailures = 10;
-
-double effort() {
-  const char* text = std::getenv("VICINAL_TEST_EFFORT");
-  return text == nullptr ? 1.0 : std::atof(text);
-}
 
 using Sweep = EveryKernel;
 
 TEST_P(Sweep, MatchesTheOracle) {
   const KernelRow& kernel = *GetParam();
-  const check::Sweep sweep{.seed = 2024, .size = effort()};
-  const auto cases = static_cast<std::int64_t>(kCases * effort());
+  const check::Sweep sweep{.seed = 2024, .size = VICINAL_SWEEP_EFFORT};
   int ran = 0;
   int failed = 0;
   double worst = 0;
-  for (std::int64_t number = 0; number < cases && failed < kShownFailures; ++number) {
+  for (std::int64_t number = 0; number < kCases && failed < kShownFailures; ++number) {
     const check::Case c = check::random_case(sweep, number);
     const check::Report report = check::check_case(c, kernel);
     ran += report.ran();
@@ -41,7 +35,7 @@ TEST_P(Sweep, MatchesTheOracle) {
   }
   RecordProperty("ran", ran);
   RecordProperty("worst_fraction_of_limit", fmt::format("{:.3f}", worst));
-  EXPECT_GE(2 * ran, cases) << "the kernel refused most problems of the sweep";
+  EXPECT_GE(2 * ran, kCases) << "the kernel refused most problems of the sweep";
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Sweep, testing::ValuesIn(all_rows()), name_of_row);

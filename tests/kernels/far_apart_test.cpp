@@ -1,0 +1,162 @@
+// Tensors whose elements are more than 2^31 elements apart along every dimension, in memory that is reserved but, but
+// for a few pages, never touched: offsets that pass through 32 bits anywhere read or write somewhere else.
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <new>
+#include <numeric>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "check/random.h"
+#include "rows.h"
+#include "vicinal/attention.h"
+
+namespace vicinal {
+namespace {
+
+constexpr std::int64_t kFar = (std::int64_t{1} << 31) + 1024;
+
+/// Address space without memory: pages come into being when they are touched.
+std::shared_ptr<void> reserve(std::size_t bytes) {
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  return {memory, [bytes](void* address) { munmap(address, bytes); }};
+}
+
+/// Owns the memory of contiguous fp32 tensors and of their copies with far strides.
+class Memory {
+ public:
+  Tensor random(std::vector<std::int64_t> sizes) {
+    const auto count = std::accumulate(sizes.begin(), sizes.end(), std::int64_t{1}, std::multiplies<>());
+    std::vector<float>& values = near_.emplace_back(static_cast<std::size_t>(count));
+    for (float& value : values) value = static_cast<float>(2 * random_.unit() - 1);
+    return contiguous(values.data(), sizes);
+  }
+
+  /// The same values in rows that lie far apart.
+  Tensor far_copy(const Tensor& tensor, int row_dimensions) {
+    Tensor copy = tensor;
+    std::int64_t stride = kFar;
+    for (int d = tensor.rank - row_dimensions - 1; d >= 0; --d) {
+      copy.strides[d] = stride;
+      stride *= copy.sizes[d];
+    }
+    far_.push_back(reserve(static_cast<std::size_t>(stride) * sizeof(float)));
+    copy.data = far_.back().get();
+    for_each_element(copy, [&](std::int64_t i, std::int64_t offset) {
+      static_cast<float*>(copy.data)[offset] = static_cast<const float*>(tensor.data)[i];
+    });
+    return copy;
+  }
+
+  static bool same_bits(const Tensor& near, const Tensor& far) {
+    bool same = true;
+    for_each_element(far, [&](std::int64_t i, std::int64_t offset) {
+      same = same && std::memcmp(static_cast<const float*>(near.data) + i, static_cast<const float*>(far.data) + offset,
+                                 sizeof(float)) == 0;
+    });
+    return same;
+  }
+
+ private:
+  /// Calls visit(index in contiguous order, offset by the strides).
+  template <class Visit>
+  static void for_each_element(const Tensor& tensor, Visit visit) {
+    const auto count =
+        std::accumulate(tensor.sizes.begin(), tensor.sizes.begin() + tensor.rank, std::int64_t{1}, std::multiplies<>());
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::int64_t offset = 0;
+      for (std::int64_t d = tensor.rank - 1, rest = i; d >= 0; rest /= tensor.sizes[d--]) {
+        offset += rest % tensor.sizes[d] * tensor.strides[d];
+      }
+      visit(i, offset);
+    }
+  }
+
+  check::Random random_{11};
+  std::vector<std::vector<float>> near_;
+  std::vector<std::shared_ptr<void>> far_;
+};
+
+/// Runs on contiguous tensors and on far copies, and compares the results named by `results`.
+template <class Tensors>
+void expect_same_results(const Plan& plan, Memory& memory, const Tensors& near, std::vector<Tensor Tensors::*> inputs,
+                         std::vector<Tensor Tensors::*> results) {
+  Tensors far;
+  const auto copy = [&](Tensor Tensors::* member) {
+    const Tensor& tensor = near.*member;
+    const bool has_rows = tensor.present() && tensor.sizes[tensor.rank - 1] == plan.problem.dim;
+    if (tensor.present()) far.*member = memory.far_copy(tensor, has_rows ? 1 : 0);
+  };
+  for (const auto member : inputs) copy(member);
+  for (const auto member : results) copy(member);
+  run_with_workspace(plan, near);
+  run_with_workspace(plan, far);
+  for (const auto member : results) {
+    EXPECT_TRUE(Memory::same_bits(near.*member, far.*member)) << to_string(plan.problem);
+  }
+}
+
+void check_far_apart(const KernelRow& kernel, const Problem& p) {
+  Memory memory;
+  const auto grid = [&](std::int64_t heads, bool rows) {
+    std::vector<std::int64_t> sizes{p.batch, p.layout[0], p.layout[1], p.layout[2], heads};
+    if (rows) sizes.push_back(p.dim);
+    return memory.random(sizes);
+  };
+  const auto extra = [&] { return memory.random({p.batch, p.extra_kv, p.heads_kv, p.dim}); };
+  const Plan plan = make_plan(p, kernel.operation, {.backend = std::string(kernel.name), .tiling = {}});
+  if (kernel.operation == Operation::forward) {
+    using T = ForwardTensors;
+    const T near{grid(p.heads, true), grid(p.heads_kv, true), grid(p.heads_kv, true), extra(), extra(),
+                 grid(p.heads, true), grid(p.heads, false)};
+    expect_same_results<T>(plan, memory, near, {&T::query, &T::key, &T::value, &T::extra_key, &T::extra_value},
+                           {&T::output, &T::logsumexp});
+    return;
+  }
+  using T = BackwardTensors;
+  const T near{.query = grid(p.heads, true),
+               .key = grid(p.heads_kv, true),
+               .value = grid(p.heads_kv, true),
+               .extra_key = extra(),
+               .extra_value = extra(),
+               .output = grid(p.heads, true),
+               .logsumexp = grid(p.heads, false),
+               .grad_output = grid(p.heads, true),
+               .grad_logsumexp = grid(p.heads, false),
+               .grad_query = grid(p.heads, true),
+               .grad_key = grid(p.heads_kv, true),
+               .grad_value = grid(p.heads_kv, true),
+               .grad_extra_key = extra(),
+               .grad_extra_value = extra()};
+  expect_same_results<T>(plan, memory, near,
+                         {&T::query, &T::key, &T::value, &T::extra_key, &T::extra_value, &T::output, &T::logsumexp,
+                          &T::grad_output, &T::grad_logsumexp},
+                         {&T::grad_query, &T::grad_key, &T::grad_value, &T::grad_extra_key, &T::grad_extra_value});
+}
+
+using FarApart = EveryKernel;
+
+TEST_P(FarApart, OffsetsDoNotPassThroughThirtyTwoBits) {
+  const KernelRow& kernel = *GetParam();
+  ASSERT_EQ(kernel.device, DeviceType::cpu);
+  Problem p;
+  p.rank = 3;
+  p.dim = p.dim_v = 24;
+  p.extra_kv = 2;
+  // Two of each dimension, in two problems: all at once would need more than the address space of a sanitizer.
+  p.batch = 1, p.heads = 2, p.heads_kv = 2, p.layout = p.window = {2, 1, 2};
+  check_far_apart(kernel, p);
+  p.batch = 2, p.heads = 2, p.heads_kv = 1, p.layout = p.window = {1, 2, 1};
+  check_far_apart(kernel, p);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, FarApart, testing::ValuesIn(all_rows()), name_of_row);
+
+}  // namespace
+}  // namespace vicinal
