@@ -2,9 +2,13 @@
 
 Functions for NumPy arrays and PyTorch tensors: `na1d`, `na2d`, `na3d`, `neighborhood_attention_generic`,
 `merge_attentions`; PyTorch modules: `NeighborhoodAttention1D`, `NeighborhoodAttention2D`, `NeighborhoodAttention3D`;
-what would run and why: `plan`. PyTorch is optional and imported only by who uses it.
+what would run and why: `plan`.
+
+PyTorch is optional and never imported on behalf of who does not use it: the operators vicinal::attention and
+vicinal::attention_backward are registered here where PyTorch was imported before, else by the first call with a tensor.
 """
 
+import sys
 from typing import Any
 
 from vicinal._ext import Plan, __version__
@@ -25,6 +29,9 @@ __all__ = [
     "neighborhood_attention_generic",
     "plan",
 ]
+
+if sys.modules.get("torch") is not None:
+    from vicinal import _torch as _torch  # registers the operators
 
 
 def __getattr__(name: str) -> Any:

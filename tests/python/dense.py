@@ -65,9 +65,7 @@ class Problem:
 
     def mask(self) -> torch.Tensor:
         """[tokens, tokens], true where the query attends to the key."""
-        axes = [
-            torch.zeros(extent, extent, dtype=torch.bool) for extent in self.layout
-        ]
+        axes = [torch.zeros(extent, extent, dtype=torch.bool) for extent in self.layout]
         for axis, sees in enumerate(axes):
             for i in range(len(sees)):
                 sees[i, axis_neighbors(i, len(sees), *(p[axis] for p in self._per_axis))] = True

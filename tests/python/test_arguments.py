@@ -7,9 +7,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from torch.testing import assert_close
-
 import vicinal
+from torch.testing import assert_close
 from vicinal import _parameters
 
 
@@ -39,14 +38,22 @@ def test_scalars_count_for_every_axis(one: dict, each: dict) -> None:
 
 REFUSED = [
     ({"kernel_size": 0}, ValueError, "kernel_size[0] = 0; allowed: at least 1"),
-    ({"kernel_size": (3, 7)}, ValueError, "kernel_size[1] = 7, but layout[1] = 6; allowed: kernel_size * dilation <= ext"),
+    (
+        {"kernel_size": (3, 7)},
+        ValueError,
+        "kernel_size[1] = 7, but layout[1] = 6; allowed: kernel_size * dilation <= ext",
+    ),
     ({"dilation": (2, 1)}, ValueError, "kernel_size[0] = 3 with dilation[0] = 2 covers 6 tokens, but layout[0] = 5"),
     ({"dilation": 0}, ValueError, "dilation[0] = 0; allowed: at least 1"),
     ({"stride": (1, 4)}, ValueError, "stride[1] = 4; allowed: 1 to kernel_size[1] = 3"),
     ({"stride": 0}, ValueError, "stride[0] = 0; allowed: 1 to kernel_size[0] = 3"),
     ({"scale": float("nan")}, ValueError, "scale = nan; allowed: a finite number"),
     ({"backend": "quick"}, ValueError, 'backend = "quick" names no kernel for forward; allowed: '),
-    ({"kernel_size": (3, 3, 3)}, ValueError, "kernel_size = (3, 3, 3); allowed: an integer or 2 integers, one per axis"),
+    (
+        {"kernel_size": (3, 3, 3)},
+        ValueError,
+        "kernel_size = (3, 3, 3); allowed: an integer or 2 integers, one per axis",
+    ),
     ({"stride": [1]}, ValueError, "stride = [1]; allowed: an integer or 2 integers, one per axis"),
     ({"is_causal": (True,)}, ValueError, "is_causal = (True,); allowed: a bool or 2 bools, one per axis"),
     ({"kernel_size": 3.0}, TypeError, "kernel_size = 3.0; allowed: an integer or 2 integers, one per axis"),
@@ -56,18 +63,38 @@ REFUSED = [
     ({"scale": "1"}, TypeError, "scale = '1'; allowed: a number or None"),
     ({"backend": 1}, TypeError, "backend = 1; allowed: a name or None"),
     ({"window": 3}, TypeError, "neighborhood attention has no argument 'window'"),
-    ({"key": X[:, 1:]}, ValueError, "key has shape [2, 4, 6, 4, 8]; allowed: [2, 5, 6, 4, 8], which is [batch, *layout"),
-    ({"value": X[:1]}, ValueError, "value has shape [1, 5, 6, 4, 8]; allowed: [2, 5, 6, 4, 8], which is [batch, *layou"),
+    (
+        {"key": X[:, 1:]},
+        ValueError,
+        "key has shape [2, 4, 6, 4, 8]; allowed: [2, 5, 6, 4, 8], which is [batch, *layout",
+    ),
+    (
+        {"value": X[:1]},
+        ValueError,
+        "value has shape [1, 5, 6, 4, 8]; allowed: [2, 5, 6, 4, 8], which is [batch, *layou",
+    ),
     ({"key": X[..., :3, :]}, ValueError, "heads = 4 with heads_kv = 3; allowed: heads a multiple of heads_kv"),
     ({"key": X[..., :6]}, ValueError, "key has shape [2, 5, 6, 4, 6]; allowed: [2, 5, 6, 4, 8]"),
     ({"query": X[:, :0]}, ValueError, "layout[0] = 0; allowed: at least 1"),
     ({"query": X[..., :0]}, ValueError, "dim = 0; allowed: at least 1"),
     ({"query": X[0]}, ValueError, "query has 4 dimensions; allowed: 5, [batch, X, Y, heads, dim]"),
     ({"value": X[None]}, ValueError, "value has 6 dimensions; allowed: 5, [batch, X, Y, heads, dim]"),
-    ({"query": X.transpose(-1, -2)}, ValueError, "query has stride 8 along its last dimension; allowed: 1 (contiguous)"),
+    (
+        {"query": X.transpose(-1, -2)},
+        ValueError,
+        "query has stride 8 along its last dimension; allowed: 1 (contiguous)",
+    ),
     ({"value": X.double()}, ValueError, "value has dtype fp64; allowed: fp32 in this fp32 problem"),
-    ({"additional_keys": X[:, 0]}, ValueError, "additional_values is None, but additional_keys is given; allowed: both"),
-    ({"additional_values": X[:, 0]}, ValueError, "additional_keys is None, but additional_values is given; allowed: bo"),
+    (
+        {"additional_keys": X[:, 0]},
+        ValueError,
+        "additional_values is None, but additional_keys is given; allowed: both",
+    ),
+    (
+        {"additional_values": X[:, 0]},
+        ValueError,
+        "additional_keys is None, but additional_values is given; allowed: bo",
+    ),
     (
         {"additional_keys": X[:, 0], "additional_values": X[:, 0, 1:]},
         ValueError,
@@ -111,13 +138,13 @@ def test_other_dtypes_are_refused(dtype: torch.dtype) -> None:
 def test_numpy_dtypes_are_refused() -> None:
     for dtype in (np.int32, ">f4"):
         x = N.astype(dtype)
-        with pytest.raises(ValueError, match="query has dtype .*; allowed: float64, float32, float16, bfloat16"):
+        with pytest.raises(ValueError, match=r"query has dtype .*; allowed: float64, float32, float16, bfloat16"):
             vicinal.na2d(x, x, x, 3)
 
 
 def test_numpy_strides_of_part_elements_are_refused() -> None:
     records = np.zeros((1, 5, 1), np.dtype([("flag", "u1"), ("token", "f4", (2,))]))
-    with pytest.raises(ValueError, match="query has strides of .* bytes; allowed: multiples of its element size, 4"):
+    with pytest.raises(ValueError, match=r"query has strides of .* bytes; allowed: multiples of its element size, 4"):
         vicinal.na1d(*[records["token"]] * 3, 3)
 
 
@@ -126,7 +153,9 @@ def test_mixed_and_foreign_types_are_refused() -> None:
         vicinal.na2d(X, N, X, 3)
     with pytest.raises(TypeError, match=r"value is of type Tensor; allowed: numpy.ndarray, as the other arguments"):
         vicinal.na2d(N, N, X, 3)
-    with pytest.raises(TypeError, match="query is of type list; allowed: a torch.Tensor, a numpy.ndarray or an array "):
+    with pytest.raises(
+        TypeError, match=r"query is of type list; allowed: a torch.Tensor, a numpy.ndarray or an array "
+    ):
         vicinal.na2d([1.0], N, N, 3)
     with pytest.raises(ValueError, match="query has 3 dimensions; allowed: 4 to 6"):
         vicinal.neighborhood_attention_generic(X[0, 0], X, X, 3)

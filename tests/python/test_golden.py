@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import vicinal
 from dense import GoldenCase, golden_cases
 from numpy.testing import assert_allclose
-
-import vicinal
 
 CASES = golden_cases()
 

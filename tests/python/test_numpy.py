@@ -8,10 +8,9 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
+import vicinal
 from dense import Problem, attention
 from numpy.testing import assert_allclose
-
-import vicinal
 
 PROBLEM = Problem((6, 7), (3, 4), (1, 2), (2, 1), (False, True), batch=2, heads=4, heads_kv=2, dim=8, dim_v=5)
 

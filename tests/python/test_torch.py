@@ -6,10 +6,9 @@ import math
 
 import pytest
 import torch
+import vicinal
 from dense import Problem, attention, random_problem
 from torch.testing import assert_close
-
-import vicinal
 
 PROBLEM = Problem((5, 6), (3, 3), (1, 2), (1, 1), (False, True), batch=2, heads=2, heads_kv=1, dim=4, dim_v=3)
 
