@@ -179,7 +179,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--patch", type=int, default=7, help="pixels along each side of a patch, odd (7)")
     parser.add_argument("--h", type=float, help="how different patches may be (0.75 sigma)")
     parser.add_argument("--threads", type=int, help="CPU threads (as many as PyTorch uses)")
-    parser.add_argument("--output", type=Path, default=Path("denoised.png"), help="the picture to write (denoised.png)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("out/denoised.png"), help="the picture to write (out/denoised.png)"
+    )
     args = parser.parse_args(arguments)
     if args.patch < 3 or args.patch % 2 == 0:
         parser.error(f"--patch is {args.patch}; allowed: odd numbers from 3")

@@ -59,7 +59,8 @@ def test_links_lead_somewhere(page: Path) -> None:
         titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
         return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"""(?:\]\(|src=")([^)"\s]+)""", prose):
         if "://" in link:
             continue
         name, _, anchor = link.partition("#")
