@@ -34,6 +34,7 @@ from benchmarks.measure import (
     peak_memory_bytes,
     timed,
 )
+from benchmarks.overhead import measure_overheads
 from benchmarks.peers import Peer
 from benchmarks.problem import Problem, Tensors, load_suite, random_tensors
 
@@ -258,35 +259,13 @@ def quickest_peers(problem: Problem, tensors: Tensors, backward: bool) -> list[C
     return [make(every).contender for make in near]
 
 
-def measure_overhead(report: Report) -> None:
-    """What a call costs beyond its work: a problem of 16 tokens, beside SDPA on as many."""
-    problem = Problem("overhead", (4, 4), (3, 3), 1, 8)
-    tensors = random_tensors(problem)
-    heads_first = tensors.heads_first(1)
-    calls = 500
-
-    def repeated(function: Callable[[], object]) -> Callable[[], float]:
-        return timed(lambda: [function() for _ in range(calls)])
-
-    def train(attend: Callable[..., torch.Tensor], leaves: Tensors) -> object:
-        return torch.autograd.grad(attend(*leaves.inputs), leaves.inputs, leaves.grad)
-
-    def contenders(attend: Callable[..., torch.Tensor], own: Tensors) -> dict[str, Callable[[], float]]:
-        leaves = own.requiring_grad()
-        return {
-            "forward": repeated(lambda: attend(*own.inputs)),
-            "forward recording a graph": repeated(lambda: attend(*leaves.inputs)),
-            "forward and backward": repeated(lambda: train(attend, leaves)),
-        }
-
-    ours = contenders(problem.attend, tensors)
-    sdpa = contenders(torch.nn.functional.scaled_dot_product_attention, heads_first)
-    print_header("A call on 16 tokens, microseconds:", ("pass", "vicinal", "SDPA", "difference"))
-    for what in ours:
-        samples = interleave([Contender("vicinal", ours[what]), Contender("SDPA", sdpa[what])], 1.0, 5, 25)
-        own, peer = (1e6 * samples.median(name) / calls for name in ("vicinal", "SDPA"))
-        print(markdown_line([what, f"{own:.1f}", f"{peer:.1f}", f"{own - peer:.1f}"]), flush=True)
-        report.at_most(f"overhead of {what}: microseconds above SDPA", OVERHEAD_LIMIT_MICROSECONDS, own - peer)
+def measure_calls(report: Report) -> None:
+    """What a call costs beyond its arithmetic."""
+    print_header("A call on 16 tokens, microseconds:", ("pass", "SDPA", "vicinal", "above"))
+    for overhead in measure_overheads():
+        figures = (overhead.sdpa, overhead.vicinal, overhead.above)
+        print(markdown_line([overhead.what, *(f"{figure:.1f}" for figure in figures)]), flush=True)
+        report.at_most(f"a call, {overhead.what}: microseconds above SDPA", OVERHEAD_LIMIT_MICROSECONDS, overhead.above)
 
 
 def choose_problems(arguments: argparse.Namespace) -> list[Problem]:
@@ -368,7 +347,7 @@ def main() -> None:
                 measure_window(report, problem, operation, arguments.seconds)
         largest = max(row.extra_mib for row in report.rows if row.operation == operation)
         report.at_most(f"{operation}: most MiB beyond inputs and outputs", MEMORY_LIMIT_MIB, largest)
-    measure_overhead(report)
+    measure_calls(report)
 
     print_header("Targets:", ("target", "limit", "measured", "met"))
     for target in report.targets:
