@@ -151,13 +151,20 @@ class _Attention(torch.autograd.Function):
         output, logsumexp = _forward(query, key, value, additional_keys, additional_values, parameters, True)
         ctx.save_for_backward(query, key, value, additional_keys, additional_values, output, logsumexp)
         ctx.parameters = parameters
+        if not return_lse:
+            return output
         ctx.set_materialize_grads(False)
-        return (output, logsumexp) if return_lse else output
+        return output, logsumexp
 
     @staticmethod
     def backward(ctx, grad_output, grad_logsumexp=None):
-        # Under create_graph=True the operator leaves a node in the graph that refuses to be differentiated.
-        if torch.is_grad_enabled() or grad_output is None or not _is_direct(grad_output, grad_logsumexp):
+        if (
+            torch.is_grad_enabled()  # create_graph=True: the operator leaves a node that refuses to be differentiated
+            or torch.compiler.is_compiling()
+            or not _nothing_watches()
+            or not (grad_output is None or _is_plain(grad_output))
+            or not (grad_logsumexp is None or _is_plain(grad_logsumexp))
+        ):
             gradients = _differentiate_operator(ctx, grad_output, grad_logsumexp)
         else:
             gradients = _backward(*ctx.saved_tensors, grad_output, grad_logsumexp, ctx.parameters)
@@ -182,30 +189,23 @@ except ImportError:
 else:
     _SHORT_WAY_EXISTS = True
 
-_PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter, type(None)})
+_PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
 
 
-def _is_direct(query, key, value=None, additional_keys=None, additional_values=None):
-    """Whether the extension may read these (or None) as they are, with nothing that wants to see operators at work."""
+def _nothing_watches():
+    """Whether no mode, transform, tracer or profiler wants to see operators."""
     return (
-        not torch.compiler.is_compiling()
-        and _SHORT_WAY_EXISTS
-        and type(query) in _PLAIN_TYPES
-        and type(key) in _PLAIN_TYPES
-        and type(value) in _PLAIN_TYPES
-        and type(additional_keys) in _PLAIN_TYPES
-        and type(additional_values) in _PLAIN_TYPES
-        and _len_torch_dispatch_stack() == 0
+        _len_torch_dispatch_stack() == 0
         and not _are_functorch_transforms_active()
         and _get_tracing_state() is None
         and forward_ad._current_level < 0
         and not autograd_profiler._is_profiler_enabled
-        and not query.is_neg()
-        and (key is None or not key.is_neg())
-        and (value is None or not value.is_neg())
-        and (additional_keys is None or not additional_keys.is_neg())
-        and (additional_values is None or not additional_values.is_neg())
     )
+
+
+def _is_plain(x):
+    """Whether the numbers in the memory of a tensor are its elements."""
+    return type(x) in _PLAIN_TYPES and not x.is_neg()
 
 
 def attention(
@@ -218,11 +218,20 @@ def attention(
     return_lse: bool,
 ) -> Any:
     """What the functions of vicinal.functional do for PyTorch tensors."""
-    if torch.compiler.is_compiling() or not _SHORT_WAY_EXISTS or _is_any_autocast_enabled():
+    may_be_direct = _SHORT_WAY_EXISTS and not torch.compiler.is_compiling()
+    if not may_be_direct or _is_any_autocast_enabled():
         query, key, value, additional_keys, additional_values = _cast_as_sdpa(
             query, key, value, additional_keys, additional_values
         )
-    if _is_direct(query, key, value, additional_keys, additional_values):
+    if (
+        may_be_direct
+        and _nothing_watches()
+        and _is_plain(query)
+        and _is_plain(key)
+        and _is_plain(value)
+        and (additional_keys is None or _is_plain(additional_keys))
+        and (additional_values is None or _is_plain(additional_values))
+    ):
         try:
             if torch.is_grad_enabled() and (
                 query.requires_grad

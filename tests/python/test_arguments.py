@@ -151,6 +151,8 @@ def test_numpy_strides_of_part_elements_are_refused() -> None:
 def test_mixed_and_foreign_types_are_refused() -> None:
     with pytest.raises(TypeError, match=r"key is of type ndarray; allowed: torch.Tensor, as query is one"):
         vicinal.na2d(X, N, X, 3)
+    with pytest.raises(TypeError, match=r"key is of type NoneType; allowed: torch.Tensor, as query is one"):
+        vicinal.na2d(X, None, X, 3)
     with pytest.raises(TypeError, match=r"value is of type Tensor; allowed: numpy.ndarray, as the other arguments"):
         vicinal.na2d(N, N, X, 3)
     with pytest.raises(
