@@ -241,7 +241,7 @@ class BackwardItem {
     const auto masks = s_.list.masks(first);
     for (std::int64_t j = 0; j < count; ++j) {
       for (int v = 0; v < kVectors<C>; ++v) {
-        const std::int64_t at = j * kLanes + v * N;
+        const std::int64_t at = j * kLanes + std::int64_t{v} * N;
         auto p = exp2<C>(hn::Sub(hn::Load(d, probabilities + at), logsumexp[v]));
         auto grad = hn::Mul(p, hn::Sub(hn::Load(d, grad_scores + at), delta[v]));
         if constexpr (kMasked) {

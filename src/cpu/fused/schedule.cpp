@@ -10,8 +10,8 @@ namespace vicinal::cpu {
 namespace {
 
 // Shares of a core's second-level cache (half a megabyte on the smallest machines we aim at).
-constexpr std::int64_t kStagedBytes = 192 * 1024;
-constexpr std::int64_t kStateBytes = 256 * 1024;
+constexpr std::int64_t kStagedBytes = std::int64_t{192} * 1024;
+constexpr std::int64_t kStateBytes = std::int64_t{256} * 1024;
 constexpr std::int64_t kMostBlockTiles = 16;
 
 // Work items below which blocks are made smaller, so that a many-core machine has something to share out.
