@@ -1,8 +1,9 @@
 // Fused neighborhood attention on the CPU, backward: gradients of query, key, value and extra tokens in one pass over
 // (query tile, key tile) pairs, with the probabilities recomputed from logsumexp (paper, section 3.2).
 //
-// A work item is a slab of one key/value head (see Schedule): one thread walks its blocks in order, so sums never depend
-// on the number of threads. Gradients of the staged keys are summed beside them and added to the whole once per block.
+// A work item is a slab of one key/value head (see Schedule): one thread walks its blocks in order, so sums never
+// depend on the number of threads. Gradients of the staged keys are summed beside them and added to the whole once per
+// block.
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/fused/backward.cpp"
@@ -27,20 +28,20 @@ template <class Element>
 struct BackwardScratch {
   using C = Compute<Element>;
 
-  C* key;             // [tile_keys][dim]
-  C* value;           // [tile_keys][dim_v]
-  C* grad_key;        // [tile_keys][padded(dim)], times 1 / scale
-  C* grad_value;      // [tile_keys][padded(dim_v)]
-  C* probabilities;   // [kChunk][16]
-  C* grad_scores;     // [kChunk][16]
-  C* rows;            // [16][padded(max(dim, dim_v))]
-  C* query_rows;      // per tile [16][padded(dim)]
-  C* query;           // per tile [padded(dim)][16], scaled so that scores are in base 2
-  C* grad_query;      // per tile [padded(dim)][16], times 1 / scale
-  C* grad_out_rows;   // per tile [16][padded(dim_v)]
-  C* grad_out;        // per tile [padded(dim_v)][16]
-  C* logsumexp;       // per tile [16], base 2; +inf in lanes that hold no query, so that their probabilities are 0
-  C* delta;           // per tile [16], rowsum(grad_output * output) - grad_logsumexp
+  C* key;            // [tile_keys][dim]
+  C* value;          // [tile_keys][dim_v]
+  C* grad_key;       // [tile_keys][padded(dim)], times 1 / scale
+  C* grad_value;     // [tile_keys][padded(dim_v)]
+  C* probabilities;  // [kChunk][16]
+  C* grad_scores;    // [kChunk][16]
+  C* rows;           // [16][padded(max(dim, dim_v))]
+  C* query_rows;     // per tile [16][padded(dim)]
+  C* query;          // per tile [padded(dim)][16], scaled so that scores are in base 2
+  C* grad_query;     // per tile [padded(dim)][16], times 1 / scale
+  C* grad_out_rows;  // per tile [16][padded(dim_v)]
+  C* grad_out;       // per tile [padded(dim_v)][16]
+  C* logsumexp;      // per tile [16], base 2; +inf in lanes that hold no query, so that their probabilities are 0
+  C* delta;          // per tile [16], rowsum(grad_output * output) - grad_logsumexp
   KeyList<C> list;
   TileGeometry* tiles;
   TokenList<const Element> inputs;

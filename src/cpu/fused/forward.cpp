@@ -27,14 +27,14 @@ template <class Element>
 struct ForwardScratch {
   using C = Compute<Element>;
 
-  C* key;            // [tile_keys][dim]
-  C* value;          // [tile_keys][dim_v]
-  C* scores;         // [kChunk][16], then probabilities
-  C* rows;           // [16][padded(max(dim, dim_v))]
-  C* query;          // per tile [padded(dim)][16], scaled so that scores are in base 2
-  C* output;         // per tile [padded(dim_v)][16], not yet normalised
-  C* row_max;        // per tile [16], base 2
-  C* row_sum;        // per tile [16]
+  C* key;      // [tile_keys][dim]
+  C* value;    // [tile_keys][dim_v]
+  C* scores;   // [kChunk][16], then probabilities
+  C* rows;     // [16][padded(max(dim, dim_v))]
+  C* query;    // per tile [padded(dim)][16], scaled so that scores are in base 2
+  C* output;   // per tile [padded(dim_v)][16], not yet normalised
+  C* row_max;  // per tile [16], base 2
+  C* row_sum;  // per tile [16]
   KeyList<C> list;
   TileGeometry* tiles;
   TokenList<const Element> inputs;
@@ -63,7 +63,8 @@ class ForwardItem {
   using C = Compute<Element>;
 
  public:
-  ForwardItem(const Schedule& schedule, const ForwardViews& tensors, const Slice& slice, ForwardScratch<Element>& scratch)
+  ForwardItem(const Schedule& schedule, const ForwardViews& tensors, const Slice& slice,
+              ForwardScratch<Element>& scratch)
       : schedule_(schedule), grid_(schedule.grid()), tensors_(tensors), slice_(slice), s_(scratch) {}
 
   void run(const Box& queries) {

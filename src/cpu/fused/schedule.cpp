@@ -19,8 +19,8 @@ constexpr std::int64_t kEnoughItems = 64;
 
 // The cost model, in units of one multiply-add of a whole query tile (16 lanes); fitted on one machine, where it only
 // has to rank shapes.
-constexpr double kUnitsPerKey = 24;             // list, mask, exponential of one key
-constexpr double kUnitsPerTileElement = 5;      // transposing one element of query and output in and out
+constexpr double kUnitsPerKey = 24;         // list, mask, exponential of one key
+constexpr double kUnitsPerTileElement = 5;  // transposing one element of query and output in and out
 
 // Of one core, with 8-wide vectors.
 constexpr double kMultiplyAddsPerCycle = 8;

@@ -30,10 +30,10 @@ struct Slice {
 
 /// Work items of a pass: every block of queries of every slice.
 ///
-/// In the backward pass a block adds to the key gradients of its whole halo. The blocks of a slice are therefore grouped
-/// into slabs along one axis, long enough that the halos of two slabs that are not neighbors are disjoint: even slabs run
-/// in one wave, odd ones in the next, and each slab is walked in order by one thread. Every gradient is summed in the
-/// same order whatever the number of threads, without atomics and without a copy per thread.
+/// In the backward pass a block adds to the key gradients of its whole halo. The blocks of a slice are therefore
+/// grouped into slabs along one axis, long enough that the halos of two slabs that are not neighbors are disjoint: even
+/// slabs run in one wave, odd ones in the next, and each slab is walked in order by one thread. Every gradient is
+/// summed in the same order whatever the number of threads, without atomics and without a copy per thread.
 class Schedule {
  public:
   Schedule(const Problem& grid, const Tiling& tiling, Operation operation);
@@ -69,10 +69,10 @@ class Schedule {
   Tiling tiling_;
   std::int64_t block_tiles_;
   std::int64_t tile_keys_;
-  PerAxis<std::int64_t> blocks_;     // per axis, in the largest phase
+  PerAxis<std::int64_t> blocks_;  // per axis, in the largest phase
   int slab_axis_ = 0;
-  std::int64_t slab_extent_ = 0;     // queries along slab_axis_
-  std::int64_t slabs_ = 1;           // of a slice
+  std::int64_t slab_extent_ = 0;  // queries along slab_axis_
+  std::int64_t slabs_ = 1;        // of a slice
 };
 
 }  // namespace vicinal::cpu

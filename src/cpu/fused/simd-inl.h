@@ -85,7 +85,8 @@ template <class Element, class D>
 HWY_INLINE void store_converted([[maybe_unused]] D d, hn::Vec<D> v, Element* destination) {
   if constexpr (std::is_same_v<Element, hwy::bfloat16_t>) {
     const hn::Rebind<std::uint16_t, D> narrow;
-    hn::StoreU(hn::TruncateTo(narrow, rounded_bfloat16_bits(d, v)), narrow, reinterpret_cast<std::uint16_t*>(destination));
+    hn::StoreU(hn::TruncateTo(narrow, rounded_bfloat16_bits(d, v)), narrow,
+               reinterpret_cast<std::uint16_t*>(destination));
   } else {
     const hn::Rebind<Element, D> narrow;
     hn::StoreU(hn::DemoteTo(narrow, v), narrow, destination);
@@ -105,7 +106,8 @@ HWY_INLINE void store_row(const Compute<Element>* HWY_RESTRICT source, Compute<E
     for (; i + lanes <= count; i += lanes) hn::StoreU(hn::Mul(hn::LoadU(d, source + i), scale), d, destination + i);
     for (; i < count; ++i) destination[i] = source[i] * factor;
   } else {
-    for (; i + lanes <= count; i += lanes) store_converted(d, hn::Mul(hn::LoadU(d, source + i), scale), destination + i);
+    for (; i + lanes <= count; i += lanes)
+      store_converted(d, hn::Mul(hn::LoadU(d, source + i), scale), destination + i);
     const hn::CappedTag<C, 1> one;
     for (; i < count; ++i) {
       store_converted(one, hn::Mul(hn::LoadU(one, source + i), hn::Set(one, factor)), destination + i);
@@ -160,7 +162,8 @@ HWY_INLINE void transpose_4x4(const float* HWY_RESTRICT from, std::int64_t from_
 
 /// lanes [padded(width)][16] from rows [16][pitch].
 template <class C>
-HWY_NOINLINE void rows_to_lanes(const C* HWY_RESTRICT rows, std::int64_t pitch, std::int64_t width, C* HWY_RESTRICT lanes) {
+HWY_NOINLINE void rows_to_lanes(const C* HWY_RESTRICT rows, std::int64_t pitch, std::int64_t width,
+                                C* HWY_RESTRICT lanes) {
   for (std::int64_t w = 0; w < width; w += 4)
     for (std::int64_t lane = 0; lane < kLanes; lane += 4)
       transpose_4x4(rows + lane * pitch + w, pitch, lanes + w * kLanes + lane, kLanes);
@@ -168,7 +171,8 @@ HWY_NOINLINE void rows_to_lanes(const C* HWY_RESTRICT rows, std::int64_t pitch, 
 
 /// rows [16][pitch] from lanes [padded(width)][16].
 template <class C>
-HWY_NOINLINE void lanes_to_rows(const C* HWY_RESTRICT lanes, std::int64_t width, C* HWY_RESTRICT rows, std::int64_t pitch) {
+HWY_NOINLINE void lanes_to_rows(const C* HWY_RESTRICT lanes, std::int64_t width, C* HWY_RESTRICT rows,
+                                std::int64_t pitch) {
   for (std::int64_t w = 0; w < width; w += 4)
     for (std::int64_t lane = 0; lane < kLanes; lane += 4)
       transpose_4x4(lanes + w * kLanes + lane, kLanes, rows + lane * pitch + w, pitch);
@@ -224,8 +228,8 @@ HWY_INLINE void call_with_rows(std::uint32_t rows, std::int64_t begin, const Blo
   block.template operator()<kMostRows>(begin);
 }
 
-/// Calls block.operator()<ROWS>(begin) for runs of ROWS <= kMostRows that cover [0, count) and are of nearly equal size:
-/// a short last block would leave the multiply-add units waiting for their own results.
+/// Calls block.operator()<ROWS>(begin) for runs of ROWS <= kMostRows that cover [0, count) and are of nearly equal
+/// size: a short last block would leave the multiply-add units waiting for their own results.
 template <int kMostRows, class Block>
 HWY_INLINE void in_row_blocks(std::int64_t count, const Block& block) {
   const auto rows = static_cast<std::uint32_t>(count);
@@ -267,7 +271,7 @@ HWY_INLINE void products_block(const C* HWY_RESTRICT tile, std::int64_t pitch, c
 /// out[j][lane] = sum over t of tile[rows[j]][t] * lanes[t][lane], for j in [0, count): scores, and dO . V.
 template <class C>
 HWY_NOINLINE void products(const C* HWY_RESTRICT tile, std::int64_t pitch, const std::int32_t* HWY_RESTRICT rows,
-                         std::int64_t count, const C* HWY_RESTRICT lanes, std::int64_t depth, C* HWY_RESTRICT out) {
+                           std::int64_t count, const C* HWY_RESTRICT lanes, std::int64_t depth, C* HWY_RESTRICT out) {
   in_row_blocks<kRows<C>>(count, [&]<int ROWS>(std::int64_t j) HWY_ATTR {
     products_block<ROWS>(tile, pitch, rows + j, lanes, depth, out + j * kLanes);
   });
@@ -298,8 +302,8 @@ HWY_INLINE void accumulate_block(const C* HWY_RESTRICT tile, std::int64_t pitch,
 /// out[w][lane] += sum over j of tile[rows[j]][w] * weights[j][lane], for w in [0, width): P . V, and dS . K.
 template <class C>
 HWY_NOINLINE void accumulate(const C* HWY_RESTRICT tile, std::int64_t pitch, std::int64_t width,
-                           const std::int32_t* HWY_RESTRICT rows, std::int64_t count, const C* HWY_RESTRICT weights,
-                           C* HWY_RESTRICT out) {
+                             const std::int32_t* HWY_RESTRICT rows, std::int64_t count, const C* HWY_RESTRICT weights,
+                             C* HWY_RESTRICT out) {
   in_row_blocks<kRows<C>>(width, [&]<int ROWS>(std::int64_t w) HWY_ATTR {
     accumulate_block<ROWS>(tile + w, pitch, rows, count, weights, out + w * kLanes);
   });
@@ -330,7 +334,7 @@ HWY_INLINE void scatter_block(const C* HWY_RESTRICT weights, const C* HWY_RESTRI
 /// P^T . dO, and dS^T . Q. Rows of `tile` and `columns` are `pitch` elements, a multiple of 16.
 template <class C>
 HWY_NOINLINE void scatter_products(const C* HWY_RESTRICT weights, const C* HWY_RESTRICT columns, std::int64_t pitch,
-                                 C* HWY_RESTRICT tile, const std::int32_t* HWY_RESTRICT rows, std::int64_t count) {
+                                   C* HWY_RESTRICT tile, const std::int32_t* HWY_RESTRICT rows, std::int64_t count) {
   for (std::int64_t w = 0; w < pitch; w += kLanes) {
     in_row_blocks<kRows<C>>(count, [&]<int ROWS>(std::int64_t j) HWY_ATTR {
       scatter_block<ROWS>(weights + j * kLanes, columns + w, pitch, tile + w, rows + j);

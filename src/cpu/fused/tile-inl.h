@@ -128,9 +128,9 @@ class KeyList {
     for (std::int64_t x = 0; x < needed.axes[0].size(); ++x) {
       for (std::int64_t y = 0; y < needed.axes[1].size(); ++y, run += kLanes) {
         for (std::int64_t lane = 0; lane < kLanes; lane += step) {
-          hn::Store(hn::And(hn::Load(d, axis_masks_[0] + x * kLanes + lane),
-                            hn::Load(d, axis_masks_[1] + y * kLanes + lane)),
-                    d, run + lane);
+          hn::Store(
+              hn::And(hn::Load(d, axis_masks_[0] + x * kLanes + lane), hn::Load(d, axis_masks_[1] + y * kLanes + lane)),
+              d, run + lane);
         }
       }
     }
@@ -200,8 +200,8 @@ void stage(const PhaseView<const Element>& tensor, const Box& box, std::int64_t 
   load_rows<Element>(tokens, 0, tokens.count(), width, width, rows);
 }
 
-/// Copies the tokens of consecutive query tiles to rows [16][pitch] in compute type, rows that hold no query being zero,
-/// and calls use(t, rows) after each tile, for rows at row_of(t).
+/// Copies the tokens of consecutive query tiles to rows [16][pitch] in compute type, rows that hold no query being
+/// zero, and calls use(t, rows) after each tile, for rows at row_of(t).
 template <class Element, class RowOf, class Use>
 void load_query_tiles(const PhaseView<const Element>& tensor, const TileGeometry* tiles, std::int64_t tile_count,
                       std::int64_t width, std::int64_t pitch, TokenList<const Element>& tokens, RowOf row_of, Use use) {

@@ -4,8 +4,8 @@
 //
 // A query tile is up to 16 queries, and everything about it is stored with the queries in the lanes: scores are
 // [keys][16], the query is [dim][16], the output accumulates as [dim_v][16]. Both matrix products then are rank-1
-// updates "broadcast a scalar of key or value, multiply-add a vector of queries": keys and values are used as they lie in memory,
-// row by row, whatever the head dim; maxima, sums and masks are vertical, with no shuffle anywhere.
+// updates "broadcast a scalar of key or value, multiply-add a vector of queries": keys and values are used as they lie
+// in memory, row by row, whatever the head dim; maxima, sums and masks are vertical, with no shuffle anywhere.
 
 #include <algorithm>
 #include <array>
@@ -44,8 +44,9 @@ struct PhaseView {
 template <class Element>
 PhaseView<Element> phase_view(const View& tensor, std::int64_t batch, std::int64_t head, const Problem& grid,
                               const std::array<std::int64_t, 3>& groups) {
-  PhaseView<Element> view{static_cast<Element*>(tensor.data) + tensor.offset(batch, groups[0], groups[1], groups[2], head),
-                          tensor.axis_stride};
+  PhaseView<Element> view{
+      static_cast<Element*>(tensor.data) + tensor.offset(batch, groups[0], groups[1], groups[2], head),
+      tensor.axis_stride};
   for (int a = 0; a < 3; ++a) view.stride[a] *= grid.dilation[a];
   return view;
 }
@@ -71,7 +72,8 @@ constexpr Box intersect(const Box& a, const Box& b) {
   return {{intersect(a.axes[0], b.axes[0]), intersect(a.axes[1], b.axes[1]), intersect(a.axes[2], b.axes[2])}};
 }
 
-/// Calls visit(tile) for every tile of `shape` that covers `box`, laid from its corner; the last ones are cut at its end.
+/// Calls visit(tile) for every tile of `shape` that covers `box`, laid from its corner; the last ones are cut at its
+/// end.
 template <class Visit>
 void for_each_tile(const Box& box, const PerAxis<std::int64_t>& shape, Visit visit) {
   const auto cut = [&](int a, std::int64_t begin) {
