@@ -42,7 +42,8 @@ DType dtype_of(const nb::dlpack::dtype& dtype, const char* name) {
     if (dtype.bits == 16) return DType::fp16;
   }
   if (dtype == nb::dlpack::dtype{static_cast<std::uint8_t>(Code::Bfloat), 16, 1}) return DType::bf16;
-  static constexpr std::array<std::string_view, 7> kKinds{"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+  static constexpr std::array<std::string_view, 7> kKinds{"int",    "uint",    "float", "opaque",
+                                                          "bfloat", "complex", "bool"};
   const std::string_view kind = dtype.code < kKinds.size() ? kKinds[dtype.code] : "exotic";
   throw Error(ErrorKind::invalid_argument,
               fmt::format("{} has dtype {}{}; allowed: fp64, fp32, fp16, bf16", name, kind, dtype.bits));
@@ -132,8 +133,7 @@ Tensor tensor_of(nb::handle object, const char* name) {
 }
 
 DType dtype_named(std::string_view name) {
-  const auto* found =
-      std::find_if(kDTypes.begin(), kDTypes.end(), [&](DType dtype) { return name_of(dtype) == name; });
+  const auto* found = std::find_if(kDTypes.begin(), kDTypes.end(), [&](DType dtype) { return name_of(dtype) == name; });
   if (found != kDTypes.end()) return *found;
   throw Error(ErrorKind::invalid_argument, fmt::format("dtype = {}; allowed: fp64, fp32, fp16, bf16", name));
 }

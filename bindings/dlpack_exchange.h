@@ -17,7 +17,8 @@ struct DlpackExchangeApi {
   int (*allocate)();  // this and the next two are not called here, so their parameters are left out
   int (*export_managed)();
   int (*import_managed)();
-  /// Describes a live array; what `out` points to belongs to the array. 0, or -1 with a Python exception set. May be null.
+  /// Describes a live array; what `out` points to belongs to the array. 0, or -1 with a Python exception set. May be
+  /// null.
   int (*describe)(void* python_object, nanobind::dlpack::dltensor* out);
 };
 

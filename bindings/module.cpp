@@ -61,15 +61,9 @@ std::string in_python_names(std::string_view message) {
 
 void raise_as_python_error(const Error& error) {
   switch (error.kind()) {
-    case ErrorKind::invalid_argument:
-      PyErr_SetString(PyExc_ValueError, in_python_names(error.what()).c_str());
-      return;
-    case ErrorKind::unsupported:
-      PyErr_SetString(PyExc_NotImplementedError, error.what());
-      return;
-    case ErrorKind::system:
-      PyErr_SetString(PyExc_RuntimeError, error.what());
-      return;
+    case ErrorKind::invalid_argument: PyErr_SetString(PyExc_ValueError, in_python_names(error.what()).c_str()); return;
+    case ErrorKind::unsupported: PyErr_SetString(PyExc_NotImplementedError, error.what()); return;
+    case ErrorKind::system: PyErr_SetString(PyExc_RuntimeError, error.what()); return;
   }
 }
 
@@ -88,9 +82,8 @@ void bind_plan(nb::module_& module) {
       .def_prop_ro(
           "backend", [](const Plan& plan) { return plan.kernel->backend; },
           "What to pass as `backend` to get this kernel")
-      .def_prop_ro(
-          "operation",
-          [](const Plan& plan) { return plan.operation == Operation::forward ? "forward" : "backward"; })
+      .def_prop_ro("operation",
+                   [](const Plan& plan) { return plan.operation == Operation::forward ? "forward" : "backward"; })
       .def_prop_ro(
           "problem", [](const Plan& plan) { return to_string(plan.problem); },
           "The problem in the words of the command line")
@@ -116,6 +109,7 @@ void bind_plan(nb::module_& module) {
           "refusals",
           [](const Plan& plan) {
             std::vector<std::pair<std::string, std::string>> refusals;
+            refusals.reserve(plan.refusals.size());
             for (const Refusal& refusal : plan.refusals) refusals.emplace_back(refusal.kernel, refusal.reason);
             return refusals;
           },

@@ -3,7 +3,8 @@
 
 #include <sys/mman.h>
 
-#include <cstring>
+#include <bit>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <new>
@@ -57,8 +58,10 @@ class Memory {
   static bool same_bits(const Tensor& near, const Tensor& far) {
     bool same = true;
     for_each_element(far, [&](std::int64_t i, std::int64_t offset) {
-      same = same && std::memcmp(static_cast<const float*>(near.data) + i, static_cast<const float*>(far.data) + offset,
-                                 sizeof(float)) == 0;
+      const auto bits = [](const Tensor& tensor, std::int64_t at) {
+        return std::bit_cast<std::uint32_t>(static_cast<const float*>(tensor.data)[at]);
+      };
+      same = same && bits(near, i) == bits(far, offset);
     });
     return same;
   }
@@ -85,8 +88,8 @@ class Memory {
 
 /// Runs on contiguous tensors and on far copies, and compares the results named by `results`.
 template <class Tensors>
-void expect_same_results(const Plan& plan, Memory& memory, const Tensors& near, std::vector<Tensor Tensors::*> inputs,
-                         std::vector<Tensor Tensors::*> results) {
+void expect_same_results(const Plan& plan, Memory& memory, const Tensors& near,
+                         const std::vector<Tensor Tensors::*>& inputs, const std::vector<Tensor Tensors::*>& results) {
   Tensors far;
   const auto copy = [&](Tensor Tensors::* member) {
     const Tensor& tensor = near.*member;

@@ -35,7 +35,7 @@ std::vector<std::int64_t> neighbors(std::int64_t index, std::int64_t extent, std
   }
   std::vector<std::int64_t> attended;
   for (std::int64_t p = first; p < first + window; ++p) {
-    if (p >= 0 && p < members && !(causal && p > position)) attended.push_back(group[p]);
+    if (p >= 0 && p < members && (!causal || p <= position)) attended.push_back(group[p]);
   }
   return attended;
 }
