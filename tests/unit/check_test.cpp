@@ -68,6 +68,26 @@ TEST(Check, CatchesAMissingKey) {
                       failures);
 }
 
+TEST(Check, CatchesOneMissingKeyOfManyInLowPrecision) {
+  Case c;
+  c.problem.rank = 1;
+  c.problem.layout = {400, 1, 1};
+  c.problem.window = {201, 1, 1};
+  c.problem.dim = c.problem.dim_v = 16;
+  for (const DType dtype : {DType::fp16, DType::bf16}) {
+    c.problem.dtype = dtype;
+    EXPECT_EQ(failures_of(kReferenceForward.forward, c), "");
+    const auto failures = failures_of(
+        [](const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {
+          Problem smaller = grid;
+          smaller.window[2] = 200;
+          kReferenceForward.forward(smaller, tiling, t, execution);
+        },
+        c);
+    EXPECT_PRED_FORMAT2(testing::IsSubstring, "planned tiling, output: the relative error is", failures);
+  }
+}
+
 TEST(Check, CatchesOneRowThatIsNotWritten) {
   const auto failures =
       failures_of([](const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {

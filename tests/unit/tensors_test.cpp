@@ -260,6 +260,15 @@ TEST_F(Tensors, AnEmptyBatchNeedsNoMemory) {
   EXPECT_THROW(run(make_plan(p, Operation::forward), t), Error) << "its shape is checked all the same";
 }
 
+TEST(Contiguous, PutsTheLastDimensionFastest) {
+  float data[24];
+  const Tensor t = contiguous(data, {2, 3, 4});
+  EXPECT_EQ(t.data, data);
+  EXPECT_EQ(t.rank, 3);
+  EXPECT_EQ(t.strides, (std::array<std::int64_t, kMaxTensorRank>{12, 4, 1}));
+  EXPECT_THROW(contiguous(data, {1, 1, 1, 1, 1, 1, 1}), Error);
+}
+
 TEST(Execution, NamesWhatIsWrong) {
   Plan plan;
   plan.workspace_bytes = 100;
