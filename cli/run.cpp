@@ -1,6 +1,5 @@
 // vicinal run: attention on .npy files.
 
-#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -8,19 +7,22 @@
 
 #include <fmt/format.h>
 
+#include "bench/measure.h"
+#include "bench/problem_arrays.h"
 #include "bench/record.h"
-#include "bench/workload.h"
 #include "commands.h"
 #include "core/tensors.h"
 #include "npy.h"
 #include "options.h"
 #include "table.h"
-#include "vicinal/attention.h"
+#include "vicinal/plan.h"
 
 namespace vicinal::cli {
 namespace {
 
-/// One file of the command line; empty when the option was not given.
+using bench::ProblemArrays;
+
+/// The files of the command line; a path is empty when the option was not given.
 struct Files {
   std::string query, key, value, extra_key, extra_value, grad_output, grad_logsumexp;
   std::string output, logsumexp, grad_query, grad_key, grad_value, grad_extra_key, grad_extra_value;
@@ -31,11 +33,6 @@ struct RunArguments {
   ProblemOptions problem;
   PlanningOptions planning;
   int threads = 0;
-};
-
-struct Arrays {
-  Array query, key, value, extra_key, extra_value, grad_output, grad_logsumexp;
-  Array output, logsumexp, grad_query, grad_key, grad_value, grad_extra_key, grad_extra_value;
 };
 
 // Rounded to `dtype` when --dtype asked for it; else as the file has it.
@@ -50,8 +47,8 @@ Array read_optional(const std::string& path, std::optional<DType> dtype) {
   return dtype && *dtype != array.dtype ? array.as(*dtype) : std::move(array);
 }
 
-Arrays read_inputs(const Files& files, std::optional<DType> dtype) {
-  Arrays arrays;
+ProblemArrays read_inputs(const Files& files, std::optional<DType> dtype) {
+  ProblemArrays arrays;
   arrays.query = read_optional(files.query, dtype);
   arrays.key = read_optional(files.key, dtype);
   arrays.value = read_optional(files.value, dtype);
@@ -72,7 +69,7 @@ void require_rank(const std::string& name, const Array& array, std::size_t least
 }
 
 // The shapes of the files give layout, heads and dims. What they leave open is checked with every other tensor.
-Problem problem_of(bench::ProblemSpec spec, const Arrays& arrays) {
+Problem problem_of(bench::ProblemSpec spec, const ProblemArrays& arrays) {
   require_rank("query", arrays.query, 4, 6, "[batch, *layout, heads, dim] with 1 to 3 axes");
   const std::size_t rank = arrays.query.shape.size();
   require_rank("key", arrays.key, rank, rank, "as many dimensions as query");
@@ -91,58 +88,16 @@ Problem problem_of(bench::ProblemSpec spec, const Arrays& arrays) {
   return spec.resolve();
 }
 
-template <class Tensors>
-void run_and_report(const Plan& plan, const Tensors& tensors, int threads) {
+void run_and_report(const Plan& plan, ProblemArrays& arrays, int threads) {
+  arrays.allocate_results(plan.problem, plan.operation);
   bench::Buffer workspace(plan.workspace_bytes);
-  Execution execution;
-  execution.workspace = workspace.data();
-  execution.workspace_bytes = workspace.size();
-  execution.threads = threads;
-  const auto start = std::chrono::steady_clock::now();
-  run(plan, tensors, execution);
-  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  fmt::print("{:<8}  {}  {}\n", bench::name_of(plan.operation), plan.kernel_name(), format_seconds(elapsed.count()));
+  bench::WallClock clock;
+  clock.start();
+  bench::run(plan, arrays, workspace, threads);
+  fmt::print("{:<8}  {}  {}\n", bench::name_of(plan.operation), plan.kernel_name(), format_seconds(clock.stop()));
 }
 
-void run_forward(const Plan& plan, Arrays& arrays, int threads) {
-  const bench::Shapes shapes(plan.problem);
-  arrays.output = Array(shapes.output, plan.problem.dtype);
-  arrays.logsumexp = Array(shapes.logsumexp, logsumexp_dtype(plan.problem.dtype));
-  const ForwardTensors tensors{arrays.query.tensor(),     arrays.key.tensor(),         arrays.value.tensor(),
-                               arrays.extra_key.tensor(), arrays.extra_value.tensor(), arrays.output.tensor(),
-                               arrays.logsumexp.tensor()};
-  run_and_report(plan, tensors, threads);
-}
-
-void run_backward(const Plan& plan, Arrays& arrays, int threads) {
-  const bench::Shapes shapes(plan.problem);
-  const DType dtype = plan.problem.dtype;
-  arrays.grad_query = Array(shapes.query, dtype);
-  arrays.grad_key = Array(shapes.key, dtype);
-  arrays.grad_value = Array(shapes.value, dtype);
-  if (plan.problem.extra_kv > 0) {
-    arrays.grad_extra_key = Array(shapes.extra_key, dtype);
-    arrays.grad_extra_value = Array(shapes.extra_value, dtype);
-  }
-  BackwardTensors tensors;
-  tensors.query = arrays.query.tensor();
-  tensors.key = arrays.key.tensor();
-  tensors.value = arrays.value.tensor();
-  tensors.extra_key = arrays.extra_key.tensor();
-  tensors.extra_value = arrays.extra_value.tensor();
-  tensors.output = arrays.output.tensor();
-  tensors.logsumexp = arrays.logsumexp.tensor();
-  tensors.grad_output = arrays.grad_output.tensor();
-  tensors.grad_logsumexp = arrays.grad_logsumexp.tensor();
-  tensors.grad_query = arrays.grad_query.tensor();
-  tensors.grad_key = arrays.grad_key.tensor();
-  tensors.grad_value = arrays.grad_value.tensor();
-  tensors.grad_extra_key = arrays.grad_extra_key.tensor();
-  tensors.grad_extra_value = arrays.grad_extra_value.tensor();
-  run_and_report(plan, tensors, threads);
-}
-
-void write_outputs(const Files& files, const Arrays& arrays) {
+void write_outputs(const Files& files, const ProblemArrays& arrays) {
   const std::pair<const std::string&, const Array&> outputs[] = {
       {files.output, arrays.output},
       {files.logsumexp, arrays.logsumexp},
@@ -160,19 +115,14 @@ void write_outputs(const Files& files, const Arrays& arrays) {
 }
 
 ExitCode run_files(const RunArguments& arguments) {
-  Arrays arrays = read_inputs(arguments.files, arguments.problem.dtype);
+  ProblemArrays arrays = read_inputs(arguments.files, arguments.problem.dtype);
   const Problem problem = problem_of(arguments.problem.spec, arrays);
   const auto plan_of = [&](Operation operation) {
     return make_plan(problem, operation, arguments.planning.resolve(problem, operation));
   };
-  const Plan forward = plan_of(Operation::forward);
-  if (arguments.files.grad_output.empty()) {
-    run_forward(forward, arrays, arguments.threads);
-  } else {
-    const Plan backward = plan_of(Operation::backward);
-    run_forward(forward, arrays, arguments.threads);
-    run_backward(backward, arrays, arguments.threads);
-  }
+  std::vector<Plan> plans{plan_of(Operation::forward)};
+  if (!arguments.files.grad_output.empty()) plans.push_back(plan_of(Operation::backward));
+  for (const Plan& plan : plans) run_and_report(plan, arrays, arguments.threads);
   write_outputs(arguments.files, arrays);
   return kSuccess;
 }
