@@ -111,4 +111,4 @@ def warn_once(argument: str, reason: str) -> None:
     """Says so at most once in a process, where the caller of a public function stands."""
     if argument not in _warned:
         _warned.add(argument)
-        warnings.warn(f"{argument} is accepted for NATTEN's sake and ignored: {reason}", stacklevel=5)
+        warnings.warn(f"{argument} is accepted for NATTEN's sake and ignored: {reason}", stacklevel=4)

@@ -147,7 +147,8 @@ class _Attention(torch.autograd.Function):
     """The gradients of a direct call."""
 
     @staticmethod
-    def forward(ctx, query, key, value, additional_keys, additional_values, parameters, return_lse):
+    def forward(ctx, call, query, key, value, additional_keys=None, additional_values=None):
+        parameters, return_lse = call
         output, logsumexp = _forward(query, key, value, additional_keys, additional_values, parameters, True)
         ctx.save_for_backward(query, key, value, additional_keys, additional_values, output, logsumexp)
         ctx.parameters = parameters
@@ -160,7 +161,7 @@ class _Attention(torch.autograd.Function):
     def backward(ctx, grad_output, grad_logsumexp=None):
         if (
             torch.is_grad_enabled()  # create_graph=True: the operator leaves a node that refuses to be differentiated
-            or torch.compiler.is_compiling()
+            or torch.compiler.is_dynamo_compiling()
             or not _nothing_watches()
             or not (grad_output is None or _is_plain(grad_output))
             or not (grad_logsumexp is None or _is_plain(grad_logsumexp))
@@ -168,7 +169,7 @@ class _Attention(torch.autograd.Function):
             gradients = _differentiate_operator(ctx, grad_output, grad_logsumexp)
         else:
             gradients = _backward(*ctx.saved_tensors, grad_output, grad_logsumexp, ctx.parameters)
-        return *gradients, *(None,) * (_INPUT_COUNT + 2 - len(gradients))
+        return None, *gradients
 
 
 # Function.apply without its handling of functorch, which is never active here.
@@ -218,7 +219,7 @@ def attention(
     return_lse: bool,
 ) -> Any:
     """What the functions of vicinal.functional do for PyTorch tensors."""
-    may_be_direct = _SHORT_WAY_EXISTS and not torch.compiler.is_compiling()
+    may_be_direct = _SHORT_WAY_EXISTS and not torch.compiler.is_dynamo_compiling()
     if not may_be_direct or _is_any_autocast_enabled():
         query, key, value, additional_keys, additional_values = _cast_as_sdpa(
             query, key, value, additional_keys, additional_values
@@ -240,7 +241,9 @@ def attention(
                 or (additional_keys is not None and additional_keys.requires_grad)
                 or (additional_values is not None and additional_values.requires_grad)
             ):
-                return _apply_attention(query, key, value, additional_keys, additional_values, parameters, return_lse)
+                neither = additional_keys is None and additional_values is None
+                additional = () if neither else (additional_keys, additional_values)
+                return _apply_attention((parameters, return_lse), query, key, value, *additional)
             output, logsumexp = _forward(query, key, value, additional_keys, additional_values, parameters, return_lse)
             return (output, logsumexp) if return_lse else output
         except BufferError:

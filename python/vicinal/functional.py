@@ -14,96 +14,84 @@ from vicinal._parameters import ignore_natten, make_parameters
 __all__ = ["na1d", "na2d", "na3d", "neighborhood_attention_generic"]
 
 
-def na1d(
-    query: Any,
-    key: Any,
-    value: Any,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] = 1,
-    dilation: int | Sequence[int] = 1,
-    is_causal: bool | Sequence[bool] = False,
-    scale: float | None = None,
-    additional_keys: Any = None,
-    additional_values: Any = None,
-    backend: str | None = None,
-    return_lse: bool = False,
-    **tuning: Any,
-) -> Any:
+def _function(name: str, rank: int | None, documentation: str) -> Callable[..., Any]:
+    """One of the public functions; they differ in the rank that they ask for."""
+
+    def attention(
+        query: Any,
+        key: Any,
+        value: Any,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        dilation: int | Sequence[int] = 1,
+        is_causal: bool | Sequence[bool] = False,
+        scale: float | None = None,
+        additional_keys: Any = None,
+        additional_values: Any = None,
+        backend: str | None = None,
+        return_lse: bool = False,
+        **tuning: Any,
+    ) -> Any:
+        run = _implementations.get(type(query)) or _implementation_for(query)
+        if tuning or backend is not None:
+            backend = ignore_natten(backend, tuning)
+        parameters = make_parameters(rank or _rank_of(query), kernel_size, stride, dilation, is_causal, scale, backend)
+        return run(query, key, value, additional_keys, additional_values, parameters, return_lse)
+
+    attention.__name__ = attention.__qualname__ = name
+    attention.__doc__ = documentation
+    return attention
+
+
+# By the exact type of the query. PyTorch's are added when its first tensor comes, so that PyTorch is never imported for
+# who does not use it.
+_implementations: dict[type, Callable[..., Any]] = {np.ndarray: _numpy.attention}
+
+
+def _implementation_for(query: Any) -> Callable[..., Any]:
+    torch = sys.modules.get("torch")  # who has a tensor has imported torch
+    if torch is not None and isinstance(query, torch.Tensor):
+        from vicinal._torch import attention
+
+        _implementations[torch.Tensor] = attention
+        return attention
+    return _numpy.attention if isinstance(query, np.ndarray) else _numpy.attention_through_dlpack
+
+
+def _rank_of(query: Any) -> int:
+    dimensions = getattr(query, "ndim", 0)
+    if not 4 <= dimensions <= 6:
+        raise ValueError(f"query has {dimensions} dimensions; allowed: 4 to 6, [batch, *layout, heads, dim]")
+    return dimensions - 3
+
+
+na1d = _function(
+    "na1d",
+    1,
     """Neighborhood attention on a sequence of tokens: `neighborhood_attention_generic` with one axis, X.
 
     query is [batch, X, heads, dim], key [batch, X, heads_kv, dim], value [batch, X, heads_kv, dim_v].
-    """
-    return _attention(
-        1, query, key, value, kernel_size, stride, dilation, is_causal, scale, additional_keys, additional_values,
-        backend, return_lse, tuning,
-    )  # fmt: skip
-
-
-def na2d(
-    query: Any,
-    key: Any,
-    value: Any,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] = 1,
-    dilation: int | Sequence[int] = 1,
-    is_causal: bool | Sequence[bool] = False,
-    scale: float | None = None,
-    additional_keys: Any = None,
-    additional_values: Any = None,
-    backend: str | None = None,
-    return_lse: bool = False,
-    **tuning: Any,
-) -> Any:
+    """,
+)
+na2d = _function(
+    "na2d",
+    2,
     """Neighborhood attention on a picture: `neighborhood_attention_generic` with two axes, X and Y.
 
     query is [batch, X, Y, heads, dim], key [batch, X, Y, heads_kv, dim], value [batch, X, Y, heads_kv, dim_v].
-    """
-    return _attention(
-        2, query, key, value, kernel_size, stride, dilation, is_causal, scale, additional_keys, additional_values,
-        backend, return_lse, tuning,
-    )  # fmt: skip
-
-
-def na3d(
-    query: Any,
-    key: Any,
-    value: Any,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] = 1,
-    dilation: int | Sequence[int] = 1,
-    is_causal: bool | Sequence[bool] = False,
-    scale: float | None = None,
-    additional_keys: Any = None,
-    additional_values: Any = None,
-    backend: str | None = None,
-    return_lse: bool = False,
-    **tuning: Any,
-) -> Any:
+    """,
+)
+na3d = _function(
+    "na3d",
+    3,
     """Neighborhood attention on a volume or a video: `neighborhood_attention_generic` with three axes, X, Y and Z.
 
     query is [batch, X, Y, Z, heads, dim], key [batch, X, Y, Z, heads_kv, dim], value [batch, X, Y, Z, heads_kv, dim_v].
-    """
-    return _attention(
-        3, query, key, value, kernel_size, stride, dilation, is_causal, scale, additional_keys, additional_values,
-        backend, return_lse, tuning,
-    )  # fmt: skip
-
-
-def neighborhood_attention_generic(
-    query: Any,
-    key: Any,
-    value: Any,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] = 1,
-    dilation: int | Sequence[int] = 1,
-    is_causal: bool | Sequence[bool] = False,
-    scale: float | None = None,
-    additional_keys: Any = None,
-    additional_values: Any = None,
-    backend: str | None = None,
-    return_lse: bool = False,
-    **tuning: Any,
-) -> Any:
+    """,
+)
+neighborhood_attention_generic = _function(
+    "neighborhood_attention_generic",
+    None,
     """Softmax attention in which every token of a grid attends to its nearest neighbors, on 1 to 3 axes.
 
     Along each axis of extent L, independently: dilation d splits the axis into d interleaved groups; inside its group a
@@ -141,37 +129,5 @@ def neighborhood_attention_generic(
         ValueError: an argument is outside its allowed range, or a shape, dtype, device or stride does not fit.
         TypeError: an argument is of the wrong type.
         NotImplementedError: no kernel of this build can do it on this device; torch.vmap; second derivatives.
-    """
-    rank = getattr(query, "ndim", 0) - 3
-    if rank not in (1, 2, 3):
-        raise ValueError(f"query has {rank + 3} dimensions; allowed: 4 to 6, [batch, *layout, heads, dim]")
-    return _attention(
-        rank, query, key, value, kernel_size, stride, dilation, is_causal, scale, additional_keys, additional_values,
-        backend, return_lse, tuning,
-    )  # fmt: skip
-
-
-def _attention(
-    rank, query, key, value, kernel_size, stride, dilation, is_causal, scale, additional_keys, additional_values,
-    backend, return_lse, tuning,
-):  # fmt: skip
-    attention = _implementations.get(type(query)) or _implementation_for(query)
-    if tuning or backend is not None:
-        backend = ignore_natten(backend, tuning)
-    parameters = make_parameters(rank, kernel_size, stride, dilation, is_causal, scale, backend)
-    return attention(query, key, value, additional_keys, additional_values, parameters, return_lse)
-
-
-# By the exact type of the query. PyTorch's are added when its first tensor comes, so that PyTorch is never imported for
-# who does not use it.
-_implementations: dict[type, Callable[..., Any]] = {np.ndarray: _numpy.attention}
-
-
-def _implementation_for(query):
-    torch = sys.modules.get("torch")  # who has a tensor has imported torch
-    if torch is not None and isinstance(query, torch.Tensor):
-        from vicinal._torch import attention
-
-        _implementations[torch.Tensor] = attention
-        return attention
-    return _numpy.attention if isinstance(query, np.ndarray) else _numpy.attention_through_dlpack
+    """,
+)
