@@ -58,7 +58,9 @@ HWY_AFTER_NAMESPACE();
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "bench/roofline.h"
@@ -70,57 +72,54 @@ namespace {
 HWY_EXPORT(multiply_adds_32);
 HWY_EXPORT(multiply_adds_64);
 
-// The fastest of many short trials: what the machine does when nothing else runs.
-template <class Work>
-double fastest_seconds(int trials, Work work) {
-  double fastest = 1e30;
-  for (int trial = 0; trial < trials; ++trial) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    fastest = std::min(fastest, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return fastest;
-}
+using Instant = std::chrono::steady_clock::time_point;
 
 // Several items a thread, so that one that is held up leaves its share to the others.
 constexpr std::int64_t kItemsPerThread = 8;
 
+/// Seconds from the begin of the first item to the end of the last one, in the fastest of many short trials: what the
+/// machine does when nothing else runs. Threads that wake up late or leave late are none of it.
+template <class Work>
+double fastest_seconds(int trials, int threads, Work work) {
+  const std::int64_t items = kItemsPerThread * threads;
+  std::vector<Instant> begins(static_cast<std::size_t>(items));
+  std::vector<Instant> ends(begins.size());
+  double fastest = std::numeric_limits<double>::infinity();
+  for (int trial = 0; trial < trials; ++trial) {
+    cpu::parallel_for(items, threads, [&](std::int64_t item, int) {
+      const auto i = static_cast<std::size_t>(item);
+      begins[i] = std::chrono::steady_clock::now();
+      work(i);
+      ends[i] = std::chrono::steady_clock::now();
+    });
+    const std::chrono::duration<double> span =
+        *std::max_element(ends.begin(), ends.end()) - *std::min_element(begins.begin(), begins.end());
+    fastest = std::min(fastest, span.count());
+  }
+  return fastest;
+}
+
 template <class Scalar, class Kernel>
 double peak_multiply_adds(int threads, Kernel kernel) {
   constexpr std::int64_t kSteps = 20'000;
-  const std::int64_t items = kItemsPerThread * threads;
-  std::vector<double> done(static_cast<std::size_t>(items));
-  std::vector<Scalar> sinks(static_cast<std::size_t>(items));
-  const double seconds = fastest_seconds(100, [&] {
-    cpu::parallel_for(items, threads, [&](std::int64_t item, int) {
-      const auto i = static_cast<std::size_t>(item);
-      done[i] = kernel(kSteps, sinks[i]);
-    });
-  });
-  double total = 0;
-  for (const double multiply_adds : done) total += multiply_adds;
-  return total / seconds;
+  std::vector<double> done(static_cast<std::size_t>(kItemsPerThread * threads));
+  std::vector<Scalar> sinks(done.size());
+  const double seconds =
+      fastest_seconds(400, threads, [&](std::size_t item) { done[item] = kernel(kSteps, sinks[item]); });
+  return std::accumulate(done.begin(), done.end(), 0.0) / seconds;
 }
 
 double copy_bandwidth(int threads) {
   const std::size_t bytes = std::max<std::size_t>(4 * last_level_cache_bytes(), std::size_t{64} << 20);
+  const std::size_t items = static_cast<std::size_t>(kItemsPerThread * threads);
+  const std::size_t chunk = bytes / items;
   const std::unique_ptr<std::byte[]> from(new std::byte[bytes]);
   const std::unique_ptr<std::byte[]> to(new std::byte[bytes]);
-  const std::int64_t items = kItemsPerThread * threads;
-  const std::size_t chunk = bytes / static_cast<std::size_t>(items);
-  const auto each_chunk = [&](auto work) {
-    cpu::parallel_for(items, threads, [&](std::int64_t item, int) {
-      const std::size_t begin = static_cast<std::size_t>(item) * chunk;
-      work(to.get() + begin, from.get() + begin);
-    });
-  };
-  each_chunk([&](std::byte* target, std::byte* source) {  // map the pages before the clock runs
-    std::memset(source, 1, chunk);
-    std::memset(target, 0, chunk);
-  });
-  const double seconds =
-      fastest_seconds(10, [&] { each_chunk([&](std::byte* t, const std::byte* s) { std::memcpy(t, s, chunk); }); });
-  return 2.0 * static_cast<double>(chunk) * static_cast<double>(items) / seconds;
+  std::memset(from.get(), 1, bytes);  // map the pages before the clock runs
+  std::memset(to.get(), 0, bytes);
+  const double seconds = fastest_seconds(
+      20, threads, [&](std::size_t item) { std::memcpy(to.get() + item * chunk, from.get() + item * chunk, chunk); });
+  return 2.0 * static_cast<double>(chunk * items) / seconds;
 }
 
 }  // namespace

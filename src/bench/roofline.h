@@ -20,7 +20,7 @@ struct Roofline {
   [[nodiscard]] double floor_seconds(const Cost& cost, DType dtype) const;
 };
 
-/// Measures the CPU, about half a second. `threads` 0 means as many as OpenMP would use.
+/// Measures the CPU, about a second. `threads` 0 means as many as OpenMP would use.
 Roofline measure_cpu_roofline(int threads);
 
 /// Bytes of the last-level cache: what inputs have to exceed to be cold.
