@@ -45,6 +45,7 @@ def test_a_fork_after_parallel_work_computes_the_same(imports: str, before: str)
 
 LACKING = """
 import torch
+import torch._dynamo  # which needs it
 del torch._C._is_any_autocast_enabled  # private, so it may go
 import vicinal
 import vicinal._torch

@@ -47,6 +47,7 @@ struct BackwardScratch {
   TokenList<const Element> inputs;
   TokenList<Element> outputs;
   TokenList<C> sums;
+  Lookahead ahead;
 
   BackwardScratch(const Schedule& schedule, Carver& carver) {
     const Problem& grid = schedule.grid();
@@ -72,6 +73,10 @@ struct BackwardScratch {
     inputs.carve(carver, std::max(schedule.tile_keys(), block * kLanes));
     outputs.carve(carver, block * kLanes);
     sums.carve(carver, schedule.tile_keys());
+    const auto lines = [&]<class T>(T) {
+      return Lookahead::lines_of<T>(grid.dim) + Lookahead::lines_of<T>(grid.dim_v);
+    };
+    ahead.carve(carver, schedule.tile_keys() * (lines(Element{}) + lines(C{})) + 2 * block * kLanes * lines(Element{}));
   }
 };
 
@@ -96,9 +101,9 @@ class BackwardItem {
   void run(const Box& slab_queries) {
     const std::int64_t share = grid_.heads / grid_.heads_kv;
     for (std::int64_t head = slice_.head * share; head < (slice_.head + 1) * share; ++head) {
-      for_each_tile(slab_queries, schedule_.block_shape(), [&](const Box& queries) {
+      for_each_tile_and_next(slab_queries, schedule_.block_shape(), [&](const Box& queries, const Box* next_queries) {
         begin(head, queries);
-        attend_to_halo(queries);
+        attend_to_halo(head, queries, next_queries);
         if (grid_.extra_kv > 0) attend_to_extra_tokens();
         finish(head);
       });
@@ -160,19 +165,36 @@ class BackwardItem {
     }
   }
 
-  void attend_to_halo(const Box& queries) {
+  void attend_to_halo(std::int64_t head, const Box& queries, const Box* next_queries) {
     const auto key = view<const Element>(tensors_.key, slice_.head);
     const auto value = view<const Element>(tensors_.value, slice_.head);
     const auto grad_key = view<C>(sums_.key, slice_.head);
     const auto grad_value = view<C>(sums_.value, slice_.head);
-    for_each_tile(slice_.grid.halo(queries), schedule_.tiling().key_tile, [&](const Box& keys) {
+    const auto& key_tile = schedule_.tiling().key_tile;
+    for_each_tile_and_next(slice_.grid.halo(queries), key_tile, [&](const Box& keys, const Box* next_keys) {
       stage_keys(key, value, keys);
+      s_.ahead.clear();
+      s_.ahead.add(grad_key, keys, grid_.dim);
+      s_.ahead.add(grad_value, keys, grid_.dim_v);
+      if (next_keys == nullptr) s_.ahead.add(view<Element>(tensors_.grad_query, head), queries, grid_.dim);
+      if (next_keys == nullptr && next_queries != nullptr) look_ahead_to_queries(head, *next_queries);
+      if (next_keys != nullptr || next_queries != nullptr) {
+        const Box next = next_keys != nullptr ? *next_keys : first_tile(slice_.grid.halo(*next_queries), key_tile);
+        s_.ahead.add(key, next, grid_.dim);
+        s_.ahead.add(value, next, grid_.dim_v);
+      }
       for (std::int64_t t = 0; t < tile_count_; ++t) {
         s_.list.select(slice_.grid, s_.tiles[t], keys);
         attend(t);
       }
       add_gradients(grad_key, grad_value, keys);
     });
+  }
+
+  void look_ahead_to_queries(std::int64_t head, const Box& queries) {
+    s_.ahead.add(view<const Element>(tensors_.query, head), queries, grid_.dim);
+    s_.ahead.add(view<const Element>(tensors_.output, head), queries, grid_.dim_v);
+    s_.ahead.add(view<const Element>(tensors_.grad_output, head), queries, grid_.dim_v);
   }
 
   void attend_to_extra_tokens() {
@@ -184,6 +206,7 @@ class BackwardItem {
     for_each_tile(all, {1, 1, schedule_.tile_keys()}, [&](const Box& keys) {
       stage_keys(key, value, keys);
       s_.list.select_all(keys.volume());
+      s_.ahead.clear();
       for (std::int64_t t = 0; t < tile_count_; ++t) attend(t);
       add_gradients(grad_key, grad_value, keys);
     });
@@ -210,19 +233,25 @@ class BackwardItem {
 
   /// Gradients from the pairs of query tile t and the listed keys.
   void attend(std::int64_t t) {
+    const std::int64_t blocks_of_keys = row_blocks<C>(s_.list.count());
+    const std::int64_t chunks = ceil_div(s_.list.count(), kChunk);
+    s_.ahead.pace(tile_count_ - t, blocks_of_keys * (2 + (dim_ + dim_v_) / kLanes) + chunks * row_blocks<C>(grid_.dim));
     for (std::int64_t first = 0; first < s_.list.count(); first += kChunk) {
       const std::int64_t count = std::min(kChunk, s_.list.count() - first);
       const std::int32_t* rows = s_.list.rows() + first;
-      products(s_.key, grid_.dim, rows, count, s_.query + t * dim_ * kLanes, grid_.dim, s_.probabilities);
-      products(s_.value, grid_.dim_v, rows, count, s_.grad_out + t * dim_v_ * kLanes, grid_.dim_v, s_.grad_scores);
+      products(s_.key, grid_.dim, rows, count, s_.query + t * dim_ * kLanes, grid_.dim, s_.probabilities, s_.ahead);
+      products(s_.value, grid_.dim_v, rows, count, s_.grad_out + t * dim_v_ * kLanes, grid_.dim_v, s_.grad_scores,
+               s_.ahead);
       if (s_.list.masked()) {
         differentiate_softmax<true>(t, first, count);
       } else {
         differentiate_softmax<false>(t, first, count);
       }
-      scatter_products(s_.probabilities, s_.grad_out_rows + t * dim_v_ * kLanes, dim_v_, s_.grad_value, rows, count);
-      scatter_products(s_.grad_scores, s_.query_rows + t * dim_ * kLanes, dim_, s_.grad_key, rows, count);
-      accumulate(s_.key, grid_.dim, grid_.dim, rows, count, s_.grad_scores, s_.grad_query + t * dim_ * kLanes);
+      scatter_products(s_.probabilities, s_.grad_out_rows + t * dim_v_ * kLanes, dim_v_, s_.grad_value, rows, count,
+                       s_.ahead);
+      scatter_products(s_.grad_scores, s_.query_rows + t * dim_ * kLanes, dim_, s_.grad_key, rows, count, s_.ahead);
+      accumulate(s_.key, grid_.dim, grid_.dim, rows, count, s_.grad_scores, s_.grad_query + t * dim_ * kLanes,
+                 s_.ahead);
     }
   }
 

@@ -39,6 +39,7 @@ struct ForwardScratch {
   TileGeometry* tiles;
   TokenList<const Element> inputs;
   TokenList<Element> outputs;
+  Lookahead ahead;
 
   ForwardScratch(const Schedule& schedule, Carver& carver) {
     const Problem& grid = schedule.grid();
@@ -55,7 +56,15 @@ struct ForwardScratch {
     list.carve(carver, schedule.tiling().key_tile);
     inputs.carve(carver, std::max(schedule.tile_keys(), block * kLanes));
     outputs.carve(carver, block * kLanes);
+    const std::int64_t lines = Lookahead::lines_of<Element>(grid.dim) + Lookahead::lines_of<Element>(grid.dim_v);
+    ahead.carve(carver, (schedule.tile_keys() + block * kLanes) * lines);
   }
+};
+
+/// A block of queries of one head.
+struct Block {
+  Slice slice;
+  Box queries;
 };
 
 template <class Element>
@@ -67,26 +76,59 @@ class ForwardItem {
               ForwardScratch<Element>& scratch)
       : schedule_(schedule), grid_(schedule.grid()), tensors_(tensors), slice_(slice), s_(scratch) {}
 
-  void run(const Box& queries) {
+  /// `next`: the block that this thread will do after this one; null where it does not know.
+  void run(const Box& queries, const Block* next) {
     begin(queries);
-    const std::int64_t head_kv = slice_.head / (grid_.heads / grid_.heads_kv);
-    const auto key = phase_view<const Element>(tensors_.key, slice_.batch, head_kv, grid_, slice_.groups);
-    const auto value = phase_view<const Element>(tensors_.value, slice_.batch, head_kv, grid_, slice_.groups);
-    for_each_tile(slice_.grid.halo(queries), schedule_.tiling().key_tile, [&](const Box& keys) {
-      stage<Element>(key, keys, grid_.dim, s_.inputs, s_.key);
-      stage<Element>(value, keys, grid_.dim_v, s_.inputs, s_.value);
-      for (std::int64_t t = 0; t < tile_count_; ++t) {
-        s_.list.select(slice_.grid, s_.tiles[t], keys);
-        attend(t);
-      }
-    });
-    if (grid_.extra_kv > 0) attend_to_extra_tokens(head_kv);
+    const auto key = key_view(slice_);
+    const auto value = value_view(slice_);
+    for_each_tile_and_next(slice_.grid.halo(queries), schedule_.tiling().key_tile,
+                           [&](const Box& keys, const Box* next_keys) {
+                             stage<Element>(key, keys, grid_.dim, s_.inputs, s_.key);
+                             stage<Element>(value, keys, grid_.dim_v, s_.inputs, s_.value);
+                             look_ahead(queries, next_keys, next);
+                             for (std::int64_t t = 0; t < tile_count_; ++t) {
+                               s_.list.select(slice_.grid, s_.tiles[t], keys);
+                               attend(t);
+                             }
+                           });
+    if (grid_.extra_kv > 0) attend_to_extra_tokens(key_head(slice_));
     finish();
   }
 
  private:
+  [[nodiscard]] std::int64_t key_head(const Slice& slice) const { return slice.head / (grid_.heads / grid_.heads_kv); }
+
+  PhaseView<const Element> query_view(const Slice& slice) const {
+    return phase_view<const Element>(tensors_.query, slice.batch, slice.head, grid_, slice.groups);
+  }
+  PhaseView<const Element> key_view(const Slice& slice) const {
+    return phase_view<const Element>(tensors_.key, slice.batch, key_head(slice), grid_, slice.groups);
+  }
+  PhaseView<const Element> value_view(const Slice& slice) const {
+    return phase_view<const Element>(tensors_.value, slice.batch, key_head(slice), grid_, slice.groups);
+  }
+
+  /// After the current tile comes the next one; or else the output is written and the next block begins.
+  void look_ahead(const Box& queries, const Box* next_keys, const Block* next) {
+    s_.ahead.clear();
+    if (next_keys != nullptr) {
+      look_ahead(slice_, *next_keys);
+      return;
+    }
+    const auto output = phase_view<Element>(tensors_.output, slice_.batch, slice_.head, grid_, slice_.groups);
+    s_.ahead.add(output, queries, grid_.dim_v);
+    if (next == nullptr) return;
+    s_.ahead.add(query_view(next->slice), next->queries, grid_.dim);
+    look_ahead(next->slice, first_tile(next->slice.grid.halo(next->queries), schedule_.tiling().key_tile));
+  }
+
+  void look_ahead(const Slice& slice, const Box& keys) {
+    s_.ahead.add(key_view(slice), keys, grid_.dim);
+    s_.ahead.add(value_view(slice), keys, grid_.dim_v);
+  }
+
   void begin(const Box& queries) {
-    const auto query = phase_view<const Element>(tensors_.query, slice_.batch, slice_.head, grid_, slice_.groups);
+    const auto query = query_view(slice_);
     const std::int64_t pitch = padded(grid_.dim);
     const auto scale = static_cast<C>(grid_.effective_scale() * kLog2e);
     tile_count_ = 0;
@@ -111,22 +153,25 @@ class ForwardItem {
       stage<Element>(key, keys, grid_.dim, s_.inputs, s_.key);
       stage<Element>(value, keys, grid_.dim_v, s_.inputs, s_.value);
       s_.list.select_all(keys.volume());
+      s_.ahead.clear();
       for (std::int64_t t = 0; t < tile_count_; ++t) attend(t);
     });
   }
 
   /// Query tile t attends to the listed keys.
   void attend(std::int64_t t) {
+    const std::int64_t chunks = ceil_div(s_.list.count(), kChunk);
+    s_.ahead.pace(tile_count_ - t, row_blocks<C>(s_.list.count()) + chunks * row_blocks<C>(grid_.dim_v));
     for (std::int64_t first = 0; first < s_.list.count(); first += kChunk) {
       const std::int64_t count = std::min(kChunk, s_.list.count() - first);
       const std::int32_t* rows = s_.list.rows() + first;
-      products(s_.key, grid_.dim, rows, count, query_of(t), grid_.dim, s_.scores);
+      products(s_.key, grid_.dim, rows, count, query_of(t), grid_.dim, s_.scores, s_.ahead);
       if (s_.list.masked()) {
         softmax<true>(t, first, count);
       } else {
         softmax<false>(t, first, count);
       }
-      accumulate(s_.value, grid_.dim_v, grid_.dim_v, rows, count, s_.scores, output_of(t));
+      accumulate(s_.value, grid_.dim_v, grid_.dim_v, rows, count, s_.scores, output_of(t), s_.ahead);
     }
   }
 
@@ -222,13 +267,21 @@ template <class Element>
 void forward_items(const Schedule& schedule, const ForwardViews& tensors, int threads) {
   Carver sizes(nullptr);
   ForwardScratch<Element>{schedule, sizes};
-  parallel_for(schedule.block_items(), threads, [&](std::int64_t item, int) {
-    Slice slice;
-    Box queries;
-    if (!schedule.block_item(item, slice, queries)) return;
+  const std::int64_t run = schedule.blocks_of_a_run(threads);
+  parallel_for(ceil_div(schedule.block_items(), run), threads, [&](std::int64_t number, int) {
     Carver carver(thread_scratch(sizes.used()));
     ForwardScratch<Element> scratch(schedule, carver);
-    ForwardItem<Element>(schedule, tensors, slice, scratch).run(queries);
+    std::array<Block, 2> blocks;  // the current one and the one after it, in turn
+    const std::int64_t end = std::min((number + 1) * run, schedule.block_items());
+    bool present = schedule.block_item(number * run, blocks[0].slice, blocks[0].queries);
+    for (std::int64_t item = number * run, at = 0; item < end; ++item, at ^= 1) {
+      const Block& block = blocks[static_cast<std::size_t>(at)];
+      Block& next = blocks[static_cast<std::size_t>(at ^ 1)];
+      const bool more = item + 1 < end && schedule.block_item(item + 1, next.slice, next.queries);
+      if (present)
+        ForwardItem<Element>(schedule, tensors, block.slice, scratch).run(block.queries, more ? &next : nullptr);
+      present = more;
+    }
   });
 }
 

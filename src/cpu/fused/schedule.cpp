@@ -17,6 +17,9 @@ constexpr std::int64_t kMostBlockTiles = 16;
 // Work items below which blocks are made smaller, so that a many-core machine has something to share out.
 constexpr std::int64_t kEnoughItems = 64;
 
+// Blocks that one thread does one after the other, knowing which one comes next.
+constexpr std::int64_t kMostBlocksOfARun = 16;
+
 // The cost model, in units of one multiply-add of a whole query tile (16 lanes); fitted on one machine, where it only
 // has to rank shapes.
 constexpr double kUnitsPerKey = 24;         // list, mask, exponential of one key
@@ -260,6 +263,11 @@ void Schedule::choose_slabs() {
 
 std::int64_t Schedule::block_items() const {
   return grid_.batch * grid_.heads * phase_count(grid_) * blocks_[0] * blocks_[1] * blocks_[2];
+}
+
+std::int64_t Schedule::blocks_of_a_run(int threads) const {
+  constexpr std::int64_t kRunsOfAThread = 16;  // enough to even out runs of unequal length
+  return std::clamp<std::int64_t>(block_items() / (threads * kRunsOfAThread), 1, kMostBlocksOfARun);
 }
 
 Slice Schedule::slice(std::int64_t batch_and_phase, std::int64_t head) const {

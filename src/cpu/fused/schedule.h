@@ -49,6 +49,8 @@ class Schedule {
   [[nodiscard]] std::int64_t block_items() const;
   /// The slice of an item, and its queries; false where the phase is too small to have this block.
   [[nodiscard]] bool block_item(std::int64_t item, Slice& slice, Box& queries) const;
+  /// How many consecutive items one thread takes at a time.
+  [[nodiscard]] std::int64_t blocks_of_a_run(int threads) const;
 
   // Backward: items are slabs of one parity.
   [[nodiscard]] int waves() const { return slabs_ > 1 ? 2 : 1; }

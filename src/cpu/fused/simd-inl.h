@@ -217,7 +217,8 @@ HWY_INLINE Vec<C> exp2(Vec<C> x) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Register-blocked products. `rows` selects rows of a staged tile [*][pitch].
+// Register-blocked products. `rows` selects rows of a staged tile [*][pitch]; after each register block, memory that is
+// needed later is asked for.
 
 /// block.operator()<rows>(begin), for a `rows` known at run time.
 template <int kMostRows, class Block>
@@ -226,6 +227,12 @@ HWY_INLINE void call_with_rows(std::uint32_t rows, std::int64_t begin, const Blo
     if (rows < kMostRows) return call_with_rows<kMostRows - 1>(rows, begin, block);
   }
   block.template operator()<kMostRows>(begin);
+}
+
+/// Register blocks of products(), or of accumulate() for a width; `count` may be zero.
+template <class C>
+constexpr std::int64_t row_blocks(std::int64_t count) {
+  return ceil_div(count, kRows<C>);
 }
 
 /// Calls block.operator()<ROWS>(begin) for runs of ROWS <= kMostRows that cover [0, count) and are of nearly equal
@@ -271,9 +278,11 @@ HWY_INLINE void products_block(const C* HWY_RESTRICT tile, std::int64_t pitch, c
 /// out[j][lane] = sum over t of tile[rows[j]][t] * lanes[t][lane], for j in [0, count): scores, and dO . V.
 template <class C>
 HWY_NOINLINE void products(const C* HWY_RESTRICT tile, std::int64_t pitch, const std::int32_t* HWY_RESTRICT rows,
-                           std::int64_t count, const C* HWY_RESTRICT lanes, std::int64_t depth, C* HWY_RESTRICT out) {
+                           std::int64_t count, const C* HWY_RESTRICT lanes, std::int64_t depth, C* HWY_RESTRICT out,
+                           Lookahead& ahead) {
   in_row_blocks<kRows<C>>(count, [&]<int ROWS>(std::int64_t j) HWY_ATTR {
     products_block<ROWS>(tile, pitch, rows + j, lanes, depth, out + j * kLanes);
+    ahead.step();
   });
 }
 
@@ -303,9 +312,10 @@ HWY_INLINE void accumulate_block(const C* HWY_RESTRICT tile, std::int64_t pitch,
 template <class C>
 HWY_NOINLINE void accumulate(const C* HWY_RESTRICT tile, std::int64_t pitch, std::int64_t width,
                              const std::int32_t* HWY_RESTRICT rows, std::int64_t count, const C* HWY_RESTRICT weights,
-                             C* HWY_RESTRICT out) {
+                             C* HWY_RESTRICT out, Lookahead& ahead) {
   in_row_blocks<kRows<C>>(width, [&]<int ROWS>(std::int64_t w) HWY_ATTR {
     accumulate_block<ROWS>(tile + w, pitch, rows, count, weights, out + w * kLanes);
+    ahead.step();
   });
 }
 
@@ -334,10 +344,12 @@ HWY_INLINE void scatter_block(const C* HWY_RESTRICT weights, const C* HWY_RESTRI
 /// P^T . dO, and dS^T . Q. Rows of `tile` and `columns` are `pitch` elements, a multiple of 16.
 template <class C>
 HWY_NOINLINE void scatter_products(const C* HWY_RESTRICT weights, const C* HWY_RESTRICT columns, std::int64_t pitch,
-                                   C* HWY_RESTRICT tile, const std::int32_t* HWY_RESTRICT rows, std::int64_t count) {
+                                   C* HWY_RESTRICT tile, const std::int32_t* HWY_RESTRICT rows, std::int64_t count,
+                                   Lookahead& ahead) {
   for (std::int64_t w = 0; w < pitch; w += kLanes) {
     in_row_blocks<kRows<C>>(count, [&]<int ROWS>(std::int64_t j) HWY_ATTR {
       scatter_block<ROWS>(weights + j * kLanes, columns + w, pitch, tile + w, rows + j);
+      ahead.step();
     });
   }
 }

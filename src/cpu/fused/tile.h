@@ -85,6 +85,27 @@ void for_each_tile(const Box& box, const PerAxis<std::int64_t>& shape, Visit vis
         visit(Box{{cut(0, x), cut(1, y), cut(2, z)}});
 }
 
+/// The first of those tiles.
+inline Box first_tile(const Box& box, const PerAxis<std::int64_t>& shape) {
+  Box tile = box;
+  for (int a = 0; a < 3; ++a) tile.axes[a].end = std::min(box.axes[a].begin + shape[a], box.axes[a].end);
+  return tile;
+}
+
+/// for_each_tile with a look ahead: visit(tile, next), where next is null at the last tile.
+template <class Visit>
+void for_each_tile_and_next(const Box& box, const PerAxis<std::int64_t>& shape, Visit visit) {
+  const Box* none = nullptr;
+  Box current;
+  bool started = false;
+  for_each_tile(box, shape, [&](const Box& tile) {
+    if (started) visit(current, &tile);
+    current = tile;
+    started = true;
+  });
+  if (started) visit(current, none);
+}
+
 /// Memory that a thread keeps between calls, so that a run allocates nothing once it is warm.
 class Scratch {
  public:
@@ -132,6 +153,57 @@ class Carver {
  private:
   std::byte* block_;
   std::size_t used_ = 0;
+};
+
+/// Cache lines that a thread will need soon. Tokens of one head lie far apart in heads-last memory, where hardware does
+/// not prefetch them, and a core waits for only a few lines at a time: asking for a whole tile of keys at once would
+/// stall it. So the lines are asked for a few at a time, between the register blocks of the products. They are listed
+/// beforehand, since stepping through boxes of tokens there costs more than it brings.
+class Lookahead {
+ public:
+  void carve(Carver& carver, std::int64_t lines) { lines_ = carver.take<const std::byte*>(lines); }
+
+  /// Most lines that `count` elements side by side touch.
+  template <class Element>
+  static constexpr std::int64_t lines_of(std::int64_t count) {
+    return (count * static_cast<std::int64_t>(sizeof(Element)) + 2 * kLine - 2) / kLine;
+  }
+
+  void clear() { count_ = next_ = 0; }
+
+  /// The tokens of a box, `width` elements each.
+  template <class Element>
+  void add(const PhaseView<Element>& tensor, const Box& box, std::int64_t width) {
+    for (std::int64_t x = box.axes[0].begin; x < box.axes[0].end; ++x) {
+      for (std::int64_t y = box.axes[1].begin; y < box.axes[1].end; ++y) {
+        const Element* token = tensor.at(x, y, box.axes[2].begin);
+        for (std::int64_t z = box.axes[2].size(); z > 0; --z, token += tensor.stride[2]) {
+          const auto* end = reinterpret_cast<const std::byte*>(token + width);
+          const auto* line = reinterpret_cast<const std::byte*>(token);
+          line -= reinterpret_cast<std::uintptr_t>(line) % kAlignment;
+          for (; line < end; line += kLine) lines_[count_++] = line;
+        }
+      }
+    }
+  }
+
+  /// The next `steps` steps together ask for one `parts`-th of what is left.
+  void pace(std::int64_t parts, std::int64_t steps) {
+    lines_per_step_ = steps > 0 ? ceil_div(ceil_div(count_ - next_, parts), steps) : 0;
+  }
+
+  void step() {
+    const std::int64_t end = std::min(next_ + lines_per_step_, count_);
+    for (; next_ < end; ++next_) __builtin_prefetch(lines_[next_], 0, 2);  // to the second-level cache
+  }
+
+ private:
+  static constexpr auto kLine = static_cast<std::int64_t>(kAlignment);
+
+  const std::byte** lines_ = nullptr;
+  std::int64_t count_ = 0;
+  std::int64_t next_ = 0;
+  std::int64_t lines_per_step_ = 0;
 };
 
 }  // namespace vicinal::cpu
