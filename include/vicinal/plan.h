@@ -14,6 +14,10 @@ namespace vicinal {
 enum class Operation : std::uint8_t {
   forward,   ///< output and logsumexp from query, key, value
   backward,  ///< gradients of query, key, value (and extra tokens) from the gradients of output and logsumexp
+  pointwise_neighborhood,     ///< PN: the score of every query with every key of its window (include/vicinal/unfused.h)
+  neighborhood_neighborhood,  ///< NN: weighted sums over the keys of each query's window
+  inverse_neighborhood,       ///< IN: weighted sums over the queries that attend to each key
+  bias_gradient,              ///< the gradient of the relative positional bias of PN
 };
 
 /// How a kernel cuts the token grid. All boxes are in positions inside one dilation phase, axes padded to rank 3.

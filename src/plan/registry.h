@@ -29,8 +29,14 @@ struct KernelRow {
   std::size_t (*workspace)(const Problem& grid, const Tiling& tiling);
 
   /// Exactly one is set, by `operation`. Called with a rank-3 problem, checked tensors and at least one batch entry.
-  void (*forward)(const Problem& grid, const Tiling& tiling, const ForwardViews& tensors, const Execution& execution);
-  void (*backward)(const Problem& grid, const Tiling& tiling, const BackwardViews& tensors, const Execution& execution);
+  template <class Views>
+  using Launch = void (*)(const Problem& grid, const Tiling& tiling, const Views& tensors, const Execution& execution);
+  Launch<ForwardViews> forward = nullptr;
+  Launch<BackwardViews> backward = nullptr;
+  Launch<PointwiseNeighborhoodViews> pointwise_neighborhood = nullptr;
+  Launch<NeighborhoodNeighborhoodViews> neighborhood_neighborhood = nullptr;
+  Launch<InverseNeighborhoodViews> inverse_neighborhood = nullptr;
+  Launch<BiasGradientViews> bias_gradient = nullptr;
 };
 
 /// All kernels of this build, in order of preference where costs tie.
