@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
@@ -45,7 +46,7 @@ struct PlanKeyHash {
     }
     for (const std::int64_t value : {p.batch, p.heads, p.heads_kv, p.dim, p.dim_v, p.extra_kv}) mix(value);
     mix(p.scale.value_or(0.0));
-    mix(static_cast<int>(p.dtype) * 2 + static_cast<int>(key.operation));
+    mix(static_cast<int>(p.dtype) * 8 + static_cast<int>(key.operation));
     return hash;
   }
 };
@@ -152,10 +153,11 @@ void run_without_gil(const Plan& plan, const Tensors& tensors, int threads) {
   run(plan, tensors, workspace.execution(threads));
 }
 
-Operation operation_named(std::string_view name) {
-  if (name == "forward") return Operation::forward;
-  if (name == "backward") return Operation::backward;
-  throw Error(ErrorKind::invalid_argument, fmt::format("operation = {}; allowed: forward, backward", name));
+Operation known_operation(std::string_view name) {
+  if (const auto operation = operation_named(name)) return *operation;
+  std::array<std::string_view, kOperations.size()> names;
+  std::transform(kOperations.begin(), kOperations.end(), names.begin(), [](Operation o) { return name_of(o); });
+  throw Error(ErrorKind::invalid_argument, fmt::format("operation = {}; allowed: {}", name, fmt::join(names, ", ")));
 }
 
 }  // namespace
@@ -185,6 +187,16 @@ Problem Neighborhood::problem() const {
   return problem;
 }
 
+std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const std::string& backend) {
+  return cached_plan({problem, operation, backend});
+}
+
+void execute(const Plan& plan, int threads, const std::function<void(const Execution&)>& run) {
+  const nb::gil_scoped_release released;
+  const Workspace workspace(plan.workspace_bytes);
+  run(workspace.execution(threads));
+}
+
 Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t batch, std::int64_t heads,
           std::int64_t heads_kv, std::int64_t dim, std::int64_t dim_v, std::int64_t additional_tokens,
           std::string_view dtype, std::string_view operation) {
@@ -198,7 +210,7 @@ Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t bat
   problem.dim_v = dim_v;
   problem.extra_kv = additional_tokens;
   problem.dtype = dtype_named(dtype);
-  return *cached_plan({problem, operation_named(operation), neighborhood.backend});
+  return *cached_plan({problem, known_operation(operation), neighborhood.backend});
 }
 
 void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle value,

@@ -93,12 +93,23 @@ PlanOptions PlanningOptions::resolve(const Problem& problem, Operation operation
 }
 
 void OperationOptions::add(CLI::App& command) {
-  command.add_flag("--forward", forward_, "The forward pass only");
-  command.add_flag("--backward", backward_, "The backward pass only");
+  std::vector<std::string> names(kOperations.size());
+  std::transform(kOperations.begin(), kOperations.end(), names.begin(), [](Operation o) { return name_of(o); });
+  CLI::Option* forward = command.add_flag("--forward", forward_, "The forward pass only");
+  CLI::Option* backward = command.add_flag("--backward", backward_, "The backward pass only");
+  command.add_option("--operation", named_, "These only, such as pointwise_neighborhood (see `vicinal info`)")
+      ->check(CLI::IsMember(names))
+      ->excludes(forward)
+      ->excludes(backward);
 }
 
 std::vector<Operation> OperationOptions::operations() const {
   std::vector<Operation> result;
+  result.reserve(kOperations.size());
+  for (const std::string& name : named_) {
+    if (const auto operation = operation_named(name)) result.push_back(*operation);  // as the parser made sure
+  }
+  if (!result.empty()) return result;
   if (forward_ || !backward_) result.push_back(Operation::forward);
   if (backward_ || !forward_) result.push_back(Operation::backward);
   return result;

@@ -26,6 +26,7 @@ struct Report {
 /// - the same bits with 1, 2, 3 and 5 threads;
 /// - that NaN in one head or batch entry reaches no other;
 /// - forward: the number of neighbors and exact sums, by zero queries and values of -1, 0 and 1.
+/// For the unfused operations dim_v becomes dim, and masked slots of weights that are read are NaN.
 Report check_case(const Case& c, const KernelRow& kernel);
 
 }  // namespace vicinal::check

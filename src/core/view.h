@@ -7,6 +7,7 @@
 
 #include "vicinal/problem.h"
 #include "vicinal/tensor.h"
+#include "vicinal/unfused.h"
 
 namespace vicinal {
 
@@ -28,6 +29,16 @@ struct View {
   }
 };
 
+/// Relative positional bias [H, 2*window-1 per axis], axes padded to rank 3. Strides in elements.
+struct BiasView {
+  void* data = nullptr;
+  std::int64_t head_stride = 0;
+  std::array<std::int64_t, 3> axis_stride{};
+  DType dtype = DType::fp32;
+
+  explicit operator bool() const { return data != nullptr; }
+};
+
 /// The tensors of a forward pass after validation; absent ones have no data.
 struct ForwardViews {
   View query, key, value, extra_key, extra_value;
@@ -39,6 +50,30 @@ struct BackwardViews {
   View query, key, value, extra_key, extra_value;
   View output, logsumexp, grad_output, grad_logsumexp;
   View grad_query, grad_key, grad_value, grad_extra_key, grad_extra_value;
+};
+
+/// The tensors of the unfused operators after validation (include/vicinal/unfused.h); absent ones have no data. A
+/// view of weights has its slots along the last dimension, contiguous.
+struct PointwiseNeighborhoodViews {
+  View query, key, extra_key;
+  BiasView bias;
+  View weights;
+  MaskedScore masked = MaskedScore::minus_infinity;
+};
+
+struct NeighborhoodNeighborhoodViews {
+  View weights, value, extra_value;
+  View output;
+};
+
+struct InverseNeighborhoodViews {
+  View weights, grad_output;
+  View grad_value, grad_extra_value;
+};
+
+struct BiasGradientViews {
+  View grad_weights;
+  BiasView grad_bias;
 };
 
 }  // namespace vicinal

@@ -14,8 +14,10 @@
 #include <fmt/format.h>
 
 #include "check/random.h"
+#include "core/slots.h"
 #include "rows.h"
 #include "vicinal/attention.h"
+#include "vicinal/unfused.h"
 
 namespace vicinal {
 namespace {
@@ -105,6 +107,34 @@ void expect_same_results(const Plan& plan, Memory& memory, const Tensors& near,
   }
 }
 
+/// `p` has as many slots as its head dim, so that weights are rows too.
+void check_unfused_far_apart(Operation operation, const Problem& p, const Plan& plan, Memory& memory) {
+  const auto grid = [&](std::int64_t heads) {
+    return memory.random({p.batch, p.layout[0], p.layout[1], p.layout[2], heads, p.dim});
+  };
+  const auto extra = [&] { return memory.random({p.batch, p.extra_kv, p.heads_kv, p.dim}); };
+  const auto bias = [&] {
+    return memory.random({p.heads, 2 * p.window[0] - 1, 2 * p.window[1] - 1, 2 * p.window[2] - 1});
+  };
+  ASSERT_EQ(slots_per_query(p), p.dim);
+  if (operation == Operation::pointwise_neighborhood) {
+    using T = PointwiseNeighborhoodTensors;
+    expect_same_results<T>(plan, memory, {grid(p.heads), grid(p.heads_kv), extra(), bias(), grid(p.heads)},
+                           {&T::query, &T::key, &T::extra_key, &T::bias}, {&T::weights});
+  } else if (operation == Operation::neighborhood_neighborhood) {
+    using T = NeighborhoodNeighborhoodTensors;
+    expect_same_results<T>(plan, memory, {grid(p.heads), grid(p.heads_kv), extra(), grid(p.heads)},
+                           {&T::weights, &T::value, &T::extra_value}, {&T::output});
+  } else if (operation == Operation::inverse_neighborhood) {
+    using T = InverseNeighborhoodTensors;
+    expect_same_results<T>(plan, memory, {grid(p.heads), grid(p.heads), grid(p.heads_kv), extra()},
+                           {&T::weights, &T::grad_output}, {&T::grad_value, &T::grad_extra_value});
+  } else {
+    using T = BiasGradientTensors;
+    expect_same_results<T>(plan, memory, {grid(p.heads), bias()}, {&T::grad_weights}, {&T::grad_bias});
+  }
+}
+
 void check_far_apart(const KernelRow& kernel, const Problem& p) {
   Memory memory;
   const auto grid = [&](std::int64_t heads, bool rows) {
@@ -120,6 +150,10 @@ void check_far_apart(const KernelRow& kernel, const Problem& p) {
                  grid(p.heads, true), grid(p.heads, false)};
     expect_same_results<T>(plan, memory, near, {&T::query, &T::key, &T::value, &T::extra_key, &T::extra_value},
                            {&T::output, &T::logsumexp});
+    return;
+  }
+  if (is_unfused(kernel.operation)) {
+    check_unfused_far_apart(kernel.operation, p, plan, memory);
     return;
   }
   using T = BackwardTensors;
@@ -150,12 +184,13 @@ TEST_P(FarApart, OffsetsDoNotPassThroughThirtyTwoBits) {
   ASSERT_EQ(kernel.device, DeviceType::cpu);
   Problem p;
   p.rank = 3;
-  p.dim = p.dim_v = 24;
   p.extra_kv = 2;
   // Two of each dimension, in two problems: all at once would need more than the address space of a sanitizer.
   p.batch = 1, p.heads = 2, p.heads_kv = 2, p.layout = p.window = {2, 1, 2};
+  p.dim = p.dim_v = is_unfused(kernel.operation) ? slots_per_query(p) : 24;
   check_far_apart(kernel, p);
   p.batch = 2, p.heads = 2, p.heads_kv = 1, p.layout = p.window = {1, 2, 1};
+  p.dim = p.dim_v = is_unfused(kernel.operation) ? slots_per_query(p) : 24;
   check_far_apart(kernel, p);
 }
 

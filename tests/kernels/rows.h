@@ -9,6 +9,7 @@
 
 #include "plan/registry.h"
 #include "vicinal/attention.h"
+#include "vicinal/unfused.h"
 
 namespace vicinal {
 
