@@ -4,6 +4,9 @@
 #include <array>
 
 #include <fmt/format.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include "dlpack_exchange.h"
 #include "vicinal/error.h"
@@ -82,6 +85,22 @@ Tensor tensor_of(const nb::dlpack::dltensor& described, const char* name) {
   return tensor;
 }
 
+/// Large results come from the system as pages that nothing has touched. To take them one small page at a time, from
+/// several threads, can last as long as attention with a small window; NumPy asks for huge pages too.
+void prefer_huge_pages([[maybe_unused]] const Tensor& tensor) {
+#ifdef MADV_HUGEPAGE
+  constexpr std::size_t kLeastBytes = std::size_t{4} << 20;
+  constexpr std::uintptr_t kPage = 4096;
+  std::size_t bytes = size_of(tensor.dtype);
+  for (int i = 0; i < tensor.rank; ++i) bytes *= static_cast<std::size_t>(tensor.sizes[i]);
+  if (bytes < kLeastBytes) return;
+  const auto begin = (reinterpret_cast<std::uintptr_t>(tensor.data) + kPage - 1) / kPage * kPage;
+  const auto end = (reinterpret_cast<std::uintptr_t>(tensor.data) + bytes) / kPage * kPage;
+  madvise(reinterpret_cast<void*>(begin), end - begin,
+          MADV_HUGEPAGE);  // a wish: whether it is granted changes no result
+#endif
+}
+
 }  // namespace
 
 Array::Array(std::uintptr_t address, const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& strides,
@@ -130,6 +149,12 @@ Tensor tensor_of(nb::handle object, const char* name) {
   const auto message = fmt::format("{} is of type {}; allowed: an Array or an object of a registered type", name,
                                    nb::repr(object.type()).c_str());
   throw nb::type_error(message.c_str());
+}
+
+Tensor result_of(nb::handle object, const char* name) {
+  const Tensor tensor = tensor_of(object, name);
+  if (tensor.device.type == DeviceType::cpu) prefer_huge_pages(tensor);
+  return tensor;
 }
 
 DType dtype_named(std::string_view name) {

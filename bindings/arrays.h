@@ -30,6 +30,9 @@ void register_array_type(nanobind::type_object type);
 /// type and `Error` for a dtype or device that the library does not know.
 Tensor tensor_of(nanobind::handle object, const char* name);
 
+/// The same for a result that was allocated for this call and will be written whole.
+Tensor result_of(nanobind::handle object, const char* name);
+
 /// The dtype called "fp64", "fp32", "fp16" or "bf16". Throws `Error` for any other name.
 DType dtype_named(std::string_view name);
 

@@ -225,8 +225,8 @@ void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::
       .value = inputs.value,
       .extra_key = inputs.extra_key,
       .extra_value = inputs.extra_value,
-      .output = tensor_of(output, "output"),
-      .logsumexp = tensor_of(logsumexp, "logsumexp"),
+      .output = result_of(output, "output"),
+      .logsumexp = result_of(logsumexp, "logsumexp"),
   };
   run_without_gil(*plan, tensors, threads);
 }
@@ -248,11 +248,11 @@ void backward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb:
       .logsumexp = tensor_of(logsumexp, "logsumexp"),
       .grad_output = tensor_of(grad_output, "grad_output"),
       .grad_logsumexp = tensor_of(grad_logsumexp, "grad_logsumexp"),
-      .grad_query = tensor_of(grad_query, "grad_query"),
-      .grad_key = tensor_of(grad_key, "grad_key"),
-      .grad_value = tensor_of(grad_value, "grad_value"),
-      .grad_extra_key = tensor_of(grad_additional_keys, "grad_additional_keys"),
-      .grad_extra_value = tensor_of(grad_additional_values, "grad_additional_values"),
+      .grad_query = result_of(grad_query, "grad_query"),
+      .grad_key = result_of(grad_key, "grad_key"),
+      .grad_value = result_of(grad_value, "grad_value"),
+      .grad_extra_key = result_of(grad_additional_keys, "grad_additional_keys"),
+      .grad_extra_value = result_of(grad_additional_values, "grad_additional_values"),
   };
   run_without_gil(*plan, tensors, threads);
 }
