@@ -73,10 +73,7 @@ struct BackwardScratch {
     inputs.carve(carver, std::max(schedule.tile_keys(), block * kLanes));
     outputs.carve(carver, block * kLanes);
     sums.carve(carver, schedule.tile_keys());
-    const auto lines = [&]<class T>(T) {
-      return Lookahead::lines_of<T>(grid.dim) + Lookahead::lines_of<T>(grid.dim_v);
-    };
-    ahead.carve(carver, schedule.tile_keys() * (lines(Element{}) + lines(C{})) + 2 * block * kLanes * lines(Element{}));
+    ahead.carve(carver, 4 * (schedule.tile_keys() + block * kLanes));
   }
 };
 

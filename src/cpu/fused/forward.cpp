@@ -56,8 +56,7 @@ struct ForwardScratch {
     list.carve(carver, schedule.tiling().key_tile);
     inputs.carve(carver, std::max(schedule.tile_keys(), block * kLanes));
     outputs.carve(carver, block * kLanes);
-    const std::int64_t lines = Lookahead::lines_of<Element>(grid.dim) + Lookahead::lines_of<Element>(grid.dim_v);
-    ahead.carve(carver, (schedule.tile_keys() + block * kLanes) * lines);
+    ahead.carve(carver, 2 * (schedule.tile_keys() + block * kLanes));
   }
 };
 

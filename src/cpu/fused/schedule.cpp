@@ -11,8 +11,8 @@ namespace {
 
 // Shares of a core's second-level cache (half a megabyte on the smallest machines we aim at).
 constexpr std::int64_t kStagedBytes = std::int64_t{192} * 1024;
-constexpr std::int64_t kStateBytes = std::int64_t{256} * 1024;
-constexpr std::int64_t kMostBlockTiles = 16;
+constexpr std::int64_t kStateBytes = std::int64_t{320} * 1024;
+constexpr std::int64_t kMostBlockTiles = 36;
 
 // Work items below which blocks are made smaller, so that a many-core machine has something to share out.
 constexpr std::int64_t kEnoughItems = 64;

@@ -155,33 +155,25 @@ class Carver {
   std::size_t used_ = 0;
 };
 
-/// Cache lines that a thread will need soon. Tokens of one head lie far apart in heads-last memory, where hardware does
-/// not prefetch them, and a core waits for only a few lines at a time: asking for a whole tile of keys at once would
-/// stall it. So the lines are asked for a few at a time, between the register blocks of the products. They are listed
-/// beforehand, since stepping through boxes of tokens there costs more than it brings.
+/// Tokens that a thread will need soon. Those of one head lie far apart in heads-last memory, where hardware does not
+/// prefetch them, and a core waits for only a few cache lines at a time: asking for a whole tile of keys at once would
+/// stall it. So they are asked for one by one, between the register blocks of the products. They are listed beforehand,
+/// since stepping through boxes of tokens there costs more than it brings.
 class Lookahead {
  public:
-  void carve(Carver& carver, std::int64_t lines) { lines_ = carver.take<const std::byte*>(lines); }
-
-  /// Most lines that `count` elements side by side touch.
-  template <class Element>
-  static constexpr std::int64_t lines_of(std::int64_t count) {
-    return (count * static_cast<std::int64_t>(sizeof(Element)) + 2 * kLine - 2) / kLine;
-  }
+  void carve(Carver& carver, std::int64_t tokens) { tokens_ = carver.take<Token>(tokens); }
 
   void clear() { count_ = next_ = 0; }
 
   /// The tokens of a box, `width` elements each.
   template <class Element>
   void add(const PhaseView<Element>& tensor, const Box& box, std::int64_t width) {
+    const auto bytes = static_cast<std::int64_t>(sizeof(Element)) * width;
     for (std::int64_t x = box.axes[0].begin; x < box.axes[0].end; ++x) {
       for (std::int64_t y = box.axes[1].begin; y < box.axes[1].end; ++y) {
         const Element* token = tensor.at(x, y, box.axes[2].begin);
         for (std::int64_t z = box.axes[2].size(); z > 0; --z, token += tensor.stride[2]) {
-          const auto* end = reinterpret_cast<const std::byte*>(token + width);
-          const auto* line = reinterpret_cast<const std::byte*>(token);
-          line -= reinterpret_cast<std::uintptr_t>(line) % kAlignment;
-          for (; line < end; line += kLine) lines_[count_++] = line;
+          tokens_[count_++] = {reinterpret_cast<const std::byte*>(token), bytes};
         }
       }
     }
@@ -189,21 +181,29 @@ class Lookahead {
 
   /// The next `steps` steps together ask for one `parts`-th of what is left.
   void pace(std::int64_t parts, std::int64_t steps) {
-    lines_per_step_ = steps > 0 ? ceil_div(ceil_div(count_ - next_, parts), steps) : 0;
+    tokens_per_step_ = steps > 0 ? ceil_div(ceil_div(count_ - next_, parts), steps) : 0;
   }
 
   void step() {
-    const std::int64_t end = std::min(next_ + lines_per_step_, count_);
-    for (; next_ < end; ++next_) __builtin_prefetch(lines_[next_], 0, 2);  // to the second-level cache
+    const std::int64_t end = std::min(next_ + tokens_per_step_, count_);
+    for (; next_ < end; ++next_) {
+      const Token token = tokens_[next_];
+      for (std::int64_t at = 0; at < token.bytes; at += static_cast<std::int64_t>(kAlignment)) {
+        __builtin_prefetch(token.data + at, 0, 2);  // to the second-level cache
+      }
+    }
   }
 
  private:
-  static constexpr auto kLine = static_cast<std::int64_t>(kAlignment);
+  struct Token {
+    const std::byte* data;
+    std::int64_t bytes;
+  };
 
-  const std::byte** lines_ = nullptr;
+  Token* tokens_ = nullptr;
   std::int64_t count_ = 0;
   std::int64_t next_ = 0;
-  std::int64_t lines_per_step_ = 0;
+  std::int64_t tokens_per_step_ = 0;
 };
 
 }  // namespace vicinal::cpu
