@@ -10,6 +10,15 @@ std::span<const KernelRow> registry() {
       kFusedCpuBackward,
       kReferenceForward,
       kReferenceBackward,
+#ifdef VICINAL_HAS_CUDA
+      kNaiveCudaForward,
+      kNaiveCudaBackward,
+      kTiledCudaPointwiseNeighborhood,
+      kNaiveCudaPointwiseNeighborhood,
+      kNaiveCudaNeighborhoodNeighborhood,
+      kNaiveCudaInverseNeighborhood,
+      kNaiveCudaBiasGradient,
+#endif
   };
   return rows;
 }

@@ -47,5 +47,13 @@ extern const KernelRow kReferenceForward;
 extern const KernelRow kReferenceBackward;
 extern const KernelRow kFusedCpuForward;
 extern const KernelRow kFusedCpuBackward;
+// In builds with CUDA.
+extern const KernelRow kNaiveCudaForward;
+extern const KernelRow kNaiveCudaBackward;
+extern const KernelRow kTiledCudaPointwiseNeighborhood;
+extern const KernelRow kNaiveCudaPointwiseNeighborhood;
+extern const KernelRow kNaiveCudaNeighborhoodNeighborhood;
+extern const KernelRow kNaiveCudaInverseNeighborhood;
+extern const KernelRow kNaiveCudaBiasGradient;
 
 }  // namespace vicinal
