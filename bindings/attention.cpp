@@ -8,8 +8,10 @@
 #include <new>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
@@ -45,7 +47,7 @@ struct PlanKeyHash {
     }
     for (const std::int64_t value : {p.batch, p.heads, p.heads_kv, p.dim, p.dim_v, p.extra_kv}) mix(value);
     mix(p.scale.value_or(0.0));
-    mix(static_cast<int>(p.dtype) * 2 + static_cast<int>(key.operation));
+    mix(static_cast<int>(p.dtype) * 8 + static_cast<int>(key.operation));
     return hash;
   }
 };
@@ -153,9 +155,12 @@ void run_without_gil(const Plan& plan, const Tensors& tensors, int threads) {
 }
 
 Operation operation_named(std::string_view name) {
-  if (name == "forward") return Operation::forward;
-  if (name == "backward") return Operation::backward;
-  throw Error(ErrorKind::invalid_argument, fmt::format("operation = {}; allowed: forward, backward", name));
+  const auto* found = std::find_if(kOperations.begin(), kOperations.end(),
+                                   [&](Operation operation) { return name_of(operation) == name; });
+  if (found != kOperations.end()) return *found;
+  std::vector<std::string_view> names;
+  for (const Operation operation : kOperations) names.push_back(name_of(operation));
+  throw Error(ErrorKind::invalid_argument, fmt::format("operation = {}; allowed: {}", name, fmt::join(names, ", ")));
 }
 
 }  // namespace
@@ -183,6 +188,16 @@ Problem Neighborhood::problem() const {
   problem.causal = is_causal;
   problem.scale = scale;
   return problem;
+}
+
+std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const std::string& backend) {
+  return cached_plan({problem, operation, backend});
+}
+
+void execute(const Plan& plan, int threads, const std::function<void(const Execution&)>& run) {
+  const nb::gil_scoped_release released;
+  const Workspace workspace(plan.workspace_bytes);
+  run(workspace.execution(threads));
 }
 
 Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t batch, std::int64_t heads,

@@ -4,12 +4,15 @@
 // two passes.
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include <nanobind/nanobind.h>
 
+#include "vicinal/attention.h"
 #include "vicinal/plan.h"
 #include "vicinal/problem.h"
 
@@ -33,6 +36,12 @@ struct Neighborhood {
   /// A problem with these parameters and all else as in a default-constructed one.
   [[nodiscard]] Problem problem() const;
 };
+
+/// The plan for a problem, made once and then kept. The GIL must be held. Throws `Error` as make_plan does.
+std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const std::string& backend);
+
+/// Calls `run` without the GIL, with `threads` threads and the workspace that the plan asks for.
+void execute(const Plan& plan, int threads, const std::function<void(const Execution&)>& run);
 
 /// The plan for tensors of the given sizes. Throws `Error` as make_plan does.
 Plan plan(const nanobind::tuple& parameters, const nanobind::tuple& layout, std::int64_t batch, std::int64_t heads,

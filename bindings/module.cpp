@@ -17,6 +17,7 @@
 #include "arrays.h"
 #include "attention.h"
 #include "plan/registry.h"
+#include "unfused.h"
 #include "vicinal/error.h"
 #include "vicinal/plan.h"
 #include "vicinal/version.h"
@@ -28,7 +29,7 @@ namespace vicinal::python {
 namespace {
 
 /// The library's names for arguments that Python calls otherwise.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kPythonNames{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kPythonNames{{
     {"window", "kernel_size"},
     {"causal", "is_causal"},
     {"extra_key", "additional_keys"},
@@ -36,6 +37,10 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kPythonNa
     {"grad_extra_key", "grad_additional_keys"},
     {"grad_extra_value", "grad_additional_values"},
     {"extra_kv", "additional_tokens"},
+    {"weights", "attn"},
+    {"grad_weights", "grad_attn"},
+    {"bias", "rpb"},
+    {"grad_bias", "grad_rpb"},
 }};
 
 std::string_view python_name(std::string_view name) {
@@ -82,8 +87,7 @@ void bind_plan(nb::module_& module) {
       .def_prop_ro(
           "backend", [](const Plan& plan) { return plan.kernel->backend; },
           "What to pass as `backend` to get this kernel")
-      .def_prop_ro("operation",
-                   [](const Plan& plan) { return plan.operation == Operation::forward ? "forward" : "backward"; })
+      .def_prop_ro("operation", [](const Plan& plan) { return name_of(plan.operation); })
       .def_prop_ro(
           "problem", [](const Plan& plan) { return to_string(plan.problem); },
           "The problem in the words of the command line")
@@ -139,6 +143,18 @@ void bind_attention(nb::module_& module) {
              "grad_additional_values"_a.none(), "threads"_a, "Writes the gradients; releases the GIL");
 }
 
+void bind_unfused(nb::module_& module) {
+  module.def("pointwise_neighborhood", &pointwise_neighborhood, "parameters"_a, "query"_a, "key"_a,
+             "additional_keys"_a.none(), "rpb"_a.none(), "attn"_a, "masked_is_zero"_a, "threads"_a,
+             "Writes attn, with 0 in masked slots or else -inf; releases the GIL");
+  module.def("neighborhood_neighborhood", &neighborhood_neighborhood, "parameters"_a, "attn"_a, "value"_a,
+             "additional_values"_a.none(), "output"_a, "threads"_a, "Writes output; releases the GIL");
+  module.def("inverse_neighborhood", &inverse_neighborhood, "parameters"_a, "attn"_a, "grad_output"_a, "grad_value"_a,
+             "grad_additional_values"_a.none(), "threads"_a, "Writes the gradients of values; releases the GIL");
+  module.def("bias_gradient", &bias_gradient, "parameters"_a, "grad_attn"_a, "grad_rpb"_a, "threads"_a,
+             "Writes grad_rpb; releases the GIL");
+}
+
 }  // namespace
 }  // namespace vicinal::python
 
@@ -153,4 +169,5 @@ NB_MODULE(_ext, module) {
   module.attr("__version__") = vicinal::kVersion;
   vicinal::python::bind_plan(module);
   vicinal::python::bind_attention(module);
+  vicinal::python::bind_unfused(module);
 }

@@ -74,7 +74,7 @@ std::string table_of(const std::vector<bench::Result>& results) {
       {"problem", "operation", "kernel", "median", "TFLOP/s", "GB/s", "roofline", "visited/needed", "spread", "runs"});
   for (const bench::Result& result : results) {
     const Cost& cost = result.plan.cost;
-    table.add({result.name, std::string(bench::name_of(result.plan.operation)), std::string(result.plan.kernel_name()),
+    table.add({result.name, std::string(name_of(result.plan.operation)), std::string(result.plan.kernel_name()),
                format_seconds(result.timing.median), format_significant(result.teraflops()),
                format_significant(result.gigabytes_per_second()),
                fmt::format("{:.1f}%", 100 * result.fraction_of_roofline()),
@@ -97,7 +97,7 @@ ExitCode run_bench(const BenchArguments& arguments) {
   std::vector<bench::Result> results;
   for (const bench::NamedProblem& named : problems) {
     for (const Operation operation : arguments.operations.operations()) {
-      if (on_terminal) fmt::print(stderr, "\r\033[K{} {} ...", named.name, bench::name_of(operation));
+      if (on_terminal) fmt::print(stderr, "\r\033[K{} {} ...", named.name, name_of(operation));
       results.push_back(measure(arguments, named, operation, roofline));
     }
   }

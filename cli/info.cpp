@@ -39,7 +39,7 @@ void print_text() {
 
   Table table({"kernel", "backend", "operation", "device"});
   for (const KernelRow& row : registry()) {
-    table.add({std::string(row.name), std::string(row.backend), std::string(bench::name_of(row.operation)),
+    table.add({std::string(row.name), std::string(row.backend), std::string(name_of(row.operation)),
                std::string(name_of(row.device))});
   }
   fmt::print("\n{}", table.text());
@@ -57,7 +57,7 @@ void print_json() {
   for (const KernelRow& row : registry()) {
     kernels.push_back({{"name", row.name},
                        {"backend", row.backend},
-                       {"operation", bench::name_of(row.operation)},
+                       {"operation", name_of(row.operation)},
                        {"device", name_of(row.device)}});
   }
   const nlohmann::ordered_json info{{"version", kVersion},

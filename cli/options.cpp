@@ -93,12 +93,23 @@ PlanOptions PlanningOptions::resolve(const Problem& problem, Operation operation
 }
 
 void OperationOptions::add(CLI::App& command) {
-  command.add_flag("--forward", forward_, "The forward pass only");
-  command.add_flag("--backward", backward_, "The backward pass only");
+  std::vector<std::string> names;
+  for (const Operation operation : kOperations) names.emplace_back(name_of(operation));
+  CLI::Option* forward = command.add_flag("--forward", forward_, "The forward pass only");
+  CLI::Option* backward = command.add_flag("--backward", backward_, "The backward pass only");
+  command.add_option("--operation", named_, "These only, such as pointwise_neighborhood (see `vicinal info`)")
+      ->check(CLI::IsMember(names))
+      ->excludes(forward)
+      ->excludes(backward);
 }
 
 std::vector<Operation> OperationOptions::operations() const {
   std::vector<Operation> result;
+  for (const std::string& name : named_) {
+    result.push_back(*std::find_if(kOperations.begin(), kOperations.end(),
+                                   [&](Operation operation) { return name_of(operation) == name; }));
+  }
+  if (!result.empty()) return result;
   if (forward_ || !backward_) result.push_back(Operation::forward);
   if (backward_ || !forward_) result.push_back(Operation::backward);
   return result;

@@ -69,7 +69,7 @@ class PlanningOptions {
   std::optional<std::int64_t> columns_;
 };
 
-/// --forward and --backward; neither means both.
+/// --forward, --backward and --operation; none of them means both passes of fused attention.
 class OperationOptions {
  public:
   void add(CLI::App& command);
@@ -78,6 +78,7 @@ class OperationOptions {
  private:
   bool forward_ = false;
   bool backward_ = false;
+  std::vector<std::string> named_;
 };
 
 /// --threads

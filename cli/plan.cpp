@@ -28,7 +28,7 @@ nlohmann::ordered_json plan_json(const Plan& plan) {
   for (const Refusal& refusal : plan.refusals) {
     refusals.push_back({{"kernel", refusal.kernel}, {"reason", refusal.reason}});
   }
-  return {{"operation", bench::name_of(plan.operation)},
+  return {{"operation", name_of(plan.operation)},
           {"problem", bench::problem_json(plan.problem)},
           {"command", to_string(plan.problem)},
           {"kernel", plan.kernel_name()},

@@ -94,7 +94,7 @@ void run_and_report(const Plan& plan, ProblemArrays& arrays, int threads) {
   bench::WallClock clock;
   clock.start();
   bench::run(plan, arrays, workspace, threads);
-  fmt::print("{:<8}  {}  {}\n", bench::name_of(plan.operation), plan.kernel_name(), format_seconds(clock.stop()));
+  fmt::print("{:<8}  {}  {}\n", name_of(plan.operation), plan.kernel_name(), format_seconds(clock.stop()));
 }
 
 void write_outputs(const Files& files, const ProblemArrays& arrays) {

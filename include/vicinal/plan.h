@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -19,6 +20,21 @@ enum class Operation : std::uint8_t {
   inverse_neighborhood,       ///< IN: weighted sums over the queries that attend to each key
   bias_gradient,              ///< the gradient of the relative positional bias of PN
 };
+
+inline constexpr std::array kOperations{
+    Operation::forward,
+    Operation::backward,
+    Operation::pointwise_neighborhood,
+    Operation::neighborhood_neighborhood,
+    Operation::inverse_neighborhood,
+    Operation::bias_gradient,
+};
+
+/// Whether the operation is one of include/vicinal/unfused.h, which read or write the weights of a problem.
+constexpr bool is_unfused(Operation operation) { return operation >= Operation::pointwise_neighborhood; }
+
+/// "forward", "backward", "pointwise_neighborhood", ...: the enumerator.
+VICINAL_API std::string_view name_of(Operation operation) noexcept;
 
 /// How a kernel cuts the token grid. All boxes are in positions inside one dilation phase, axes padded to rank 3.
 struct Tiling {
@@ -69,6 +85,11 @@ struct Plan {
   /// A few lines for people: kernel, tiles, visited over needed, bytes, workspace, why the others refused.
   [[nodiscard]] VICINAL_API std::string explain() const;
 };
+
+/// Checks the rules of `Problem`, and for unfused operations also that dim_v equals dim and that the weights
+/// [batch, *layout, heads, prod(window) + extra_kv] can be indexed. The reason names the argument, its value and what
+/// is allowed.
+VICINAL_API Status validate(const Problem& problem, Operation operation);
 
 /// Validates and plans. Throws `Error` (invalid_argument, unsupported).
 VICINAL_API Plan make_plan(const Problem& problem, Operation operation, const PlanOptions& options = {});

@@ -5,4 +5,5 @@
 #include "vicinal/plan.h"
 #include "vicinal/problem.h"
 #include "vicinal/tensor.h"
+#include "vicinal/unfused.h"
 #include "vicinal/version.h"

@@ -2,6 +2,7 @@
 
 #include <initializer_list>
 
+#include "core/slots.h"
 #include "core/tensors.h"
 
 namespace vicinal::bench {
@@ -21,7 +22,10 @@ Shapes::Shapes(const Problem& problem)
       key(with_grid(problem, {problem.heads_kv, problem.dim})),
       value(with_grid(problem, {problem.heads_kv, problem.dim_v})),
       output(with_grid(problem, {problem.heads, problem.dim_v})),
-      logsumexp(with_grid(problem, {problem.heads})) {
+      logsumexp(with_grid(problem, {problem.heads})),
+      weights(with_grid(problem, {problem.heads, slots_per_query(problem)})),
+      bias{problem.heads} {
+  for (int a = 0; a < problem.rank; ++a) bias.push_back(2 * problem.window[a] - 1);
   if (problem.extra_kv == 0) return;
   extra_key = {problem.batch, problem.extra_kv, problem.heads_kv, problem.dim};
   extra_value = {problem.batch, problem.extra_kv, problem.heads_kv, problem.dim_v};
@@ -32,15 +36,25 @@ void ProblemArrays::allocate_results(const Problem& problem, Operation operation
   const auto allocate = [&](Array& array, const std::vector<std::int64_t>& shape) {
     if (!shape.empty()) array = Array(shape, problem.dtype);
   };
-  if (operation == Operation::forward) {
-    allocate(output, shapes.output);
-    logsumexp = Array(shapes.logsumexp, logsumexp_dtype(problem.dtype));
-  } else {
-    allocate(grad_query, shapes.query);
-    allocate(grad_key, shapes.key);
-    allocate(grad_value, shapes.value);
-    allocate(grad_extra_key, shapes.extra_key);
-    allocate(grad_extra_value, shapes.extra_value);
+  switch (operation) {
+    case Operation::forward:
+      allocate(output, shapes.output);
+      logsumexp = Array(shapes.logsumexp, logsumexp_dtype(problem.dtype));
+      return;
+    case Operation::backward:
+      allocate(grad_query, shapes.query);
+      allocate(grad_key, shapes.key);
+      allocate(grad_value, shapes.value);
+      allocate(grad_extra_key, shapes.extra_key);
+      allocate(grad_extra_value, shapes.extra_value);
+      return;
+    case Operation::pointwise_neighborhood: allocate(weights, shapes.weights); return;
+    case Operation::neighborhood_neighborhood: allocate(output, shapes.output); return;
+    case Operation::inverse_neighborhood:
+      allocate(grad_value, shapes.value);
+      allocate(grad_extra_value, shapes.extra_value);
+      return;
+    case Operation::bias_gradient: allocate(grad_bias, shapes.bias); return;
   }
 }
 
@@ -71,15 +85,46 @@ BackwardTensors ProblemArrays::backward_tensors() {
           .grad_extra_value = grad_extra_value.tensor()};
 }
 
+PointwiseNeighborhoodTensors ProblemArrays::pointwise_neighborhood_tensors() {
+  return {.query = query.tensor(),
+          .key = key.tensor(),
+          .extra_key = extra_key.tensor(),
+          .bias = bias.tensor(),
+          .weights = weights.tensor()};
+}
+
+NeighborhoodNeighborhoodTensors ProblemArrays::neighborhood_neighborhood_tensors() {
+  return {.weights = weights.tensor(),
+          .value = value.tensor(),
+          .extra_value = extra_value.tensor(),
+          .output = output.tensor()};
+}
+
+InverseNeighborhoodTensors ProblemArrays::inverse_neighborhood_tensors() {
+  return {.weights = weights.tensor(),
+          .grad_output = grad_output.tensor(),
+          .grad_value = grad_value.tensor(),
+          .grad_extra_value = grad_extra_value.tensor()};
+}
+
+BiasGradientTensors ProblemArrays::bias_gradient_tensors() {
+  return {.grad_weights = weights.tensor(), .grad_bias = grad_bias.tensor()};
+}
+
 void run(const Plan& plan, ProblemArrays& arrays, Buffer& workspace, int threads) {
   Execution execution;
   execution.workspace = workspace.data();
   execution.workspace_bytes = workspace.size();
   execution.threads = threads;
-  if (plan.operation == Operation::forward) {
-    vicinal::run(plan, arrays.forward_tensors(), execution);
-  } else {
-    vicinal::run(plan, arrays.backward_tensors(), execution);
+  switch (plan.operation) {
+    case Operation::forward: return vicinal::run(plan, arrays.forward_tensors(), execution);
+    case Operation::backward: return vicinal::run(plan, arrays.backward_tensors(), execution);
+    case Operation::pointwise_neighborhood:
+      return vicinal::run(plan, arrays.pointwise_neighborhood_tensors(), execution);
+    case Operation::neighborhood_neighborhood:
+      return vicinal::run(plan, arrays.neighborhood_neighborhood_tensors(), execution);
+    case Operation::inverse_neighborhood: return vicinal::run(plan, arrays.inverse_neighborhood_tensors(), execution);
+    case Operation::bias_gradient: return vicinal::run(plan, arrays.bias_gradient_tensors(), execution);
   }
 }
 

@@ -49,8 +49,6 @@ Key key_of(const Json& result) {
 
 }  // namespace
 
-std::string_view name_of(Operation operation) { return operation == Operation::forward ? "forward" : "backward"; }
-
 Json make_record(const Roofline& roofline, int threads, bool cold, const std::vector<Result>& results) {
   Json list = Json::array();
   for (const Result& result : results) list.push_back(result_json(result));

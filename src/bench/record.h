@@ -24,9 +24,6 @@ struct Result {
   [[nodiscard]] double fraction_of_roofline() const { return floor_seconds / timing.median; }
 };
 
-/// "forward" or "backward".
-std::string_view name_of(Operation operation);
-
 /// Machine, build, date, roofline and results.
 nlohmann::ordered_json make_record(const Roofline& roofline, int threads, bool cold,
                                    const std::vector<Result>& results);

@@ -9,8 +9,9 @@
 namespace vicinal::bench {
 namespace {
 
-/// Inputs of a forward pass, and the gradient of the output.
-ProblemArrays random_arrays(const Problem& problem, std::uint64_t seed, int threads) {
+/// Inputs of a forward pass, and the gradient of the output; for unfused operations also the weights, unless they are
+/// the result, and for PN a bias.
+ProblemArrays random_arrays(const Problem& problem, Operation operation, std::uint64_t seed, int threads) {
   const Shapes shapes(problem);
   ProblemArrays arrays;
   const auto fill = [&](Array& array, const std::vector<std::int64_t>& shape) {
@@ -24,6 +25,11 @@ ProblemArrays random_arrays(const Problem& problem, std::uint64_t seed, int thre
   fill(arrays.extra_key, shapes.extra_key);
   fill(arrays.extra_value, shapes.extra_value);
   fill(arrays.grad_output, shapes.output);
+  if (operation == Operation::pointwise_neighborhood) {
+    fill(arrays.bias, shapes.bias);
+  } else if (is_unfused(operation)) {
+    fill(arrays.weights, shapes.weights);
+  }
   return arrays;
 }
 
@@ -37,14 +43,15 @@ Workload::Workload(const Plan& plan, std::int64_t copies, int threads)
   }
   constexpr std::uint64_t kSeedsPerCopy = 16;
   for (std::int64_t copy = 0; copy < copies; ++copy) {
-    ProblemArrays arrays = random_arrays(problem, kSeedsPerCopy * static_cast<std::uint64_t>(copy), threads);
-    arrays.allocate_results(problem, Operation::forward);
+    const std::uint64_t seed = kSeedsPerCopy * static_cast<std::uint64_t>(copy);
+    ProblemArrays arrays = random_arrays(problem, plan.operation, seed, threads);
     if (plan.operation == Operation::backward) {
       const Plan forward = make_plan(problem, Operation::forward);
+      arrays.allocate_results(problem, Operation::forward);
       Buffer workspace(forward.workspace_bytes);
       bench::run(forward, arrays, workspace, threads);
-      arrays.allocate_results(problem, Operation::backward);
     }
+    arrays.allocate_results(problem, plan.operation);
     copies_.push_back(std::move(arrays));
   }
 }

@@ -143,9 +143,10 @@ Case random_case(const Sweep& sweep, std::int64_t number) {
   shrink_to(sweep.size * (random.chance(0.1) ? kLargeWork : kSmallWork), random, c.problem);
   c.seed = random.bits();
   c.query_magnitude = random.one_of({1.0, 1.0, 4.0, 16.0});
-  c.with_grad_logsumexp = random.chance(0.6);
+  c.with_optional_inputs = random.chance(0.6);
   for (Arrangement& arrangement : c.inputs) arrangement = choose_arrangement(random, c.problem.rank, false);
   for (Arrangement& arrangement : c.results) arrangement = choose_arrangement(random, c.problem.rank, true);
+  if (random.chance(0.5)) c.masked = MaskedScore::zero;
   if (random.chance(0.5)) {
     for (Arrangement& arrangement : c.inputs) align(arrangement);
     for (Arrangement& arrangement : c.results) align(arrangement);

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "vicinal/problem.h"
+#include "vicinal/unfused.h"
 
 namespace vicinal::check {
 
@@ -24,11 +25,12 @@ struct Arrangement {
 /// What is checked: a problem, the values of its tensors (by seed) and their memory.
 struct Case {
   Problem problem;
-  std::uint64_t seed = 0;                ///< of the values and of the tilings that are tried
-  double query_magnitude = 1;            ///< queries are uniform in [-magnitude, magnitude], all else in [-1, 1]
-  bool with_grad_logsumexp = true;       ///< backward: whether the gradient of logsumexp is given
-  std::array<Arrangement, 4> inputs{};   ///< of query, key, value, grad_output
-  std::array<Arrangement, 4> results{};  ///< of output, grad_query, grad_key, grad_value
+  std::uint64_t seed = 0;            ///< of the values and of the tilings that are tried
+  double query_magnitude = 1;        ///< queries are uniform in [-magnitude, magnitude], all else in [-1, 1]
+  bool with_optional_inputs = true;  ///< whether the gradient of logsumexp (backward) and the bias (PN) are given
+  MaskedScore masked = MaskedScore::minus_infinity;  ///< PN: what masked slots become
+  std::array<Arrangement, 4> inputs{};               ///< of query, key, value, grad_output
+  std::array<Arrangement, 4> results{};              ///< of output, grad_query, grad_key, grad_value
 };
 
 /// A reproducible sequence of random cases: odd and even windows, window 1 and full, ragged extents, dilation that does

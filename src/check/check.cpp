@@ -11,78 +11,18 @@
 #include <fmt/ranges.h>
 
 #include "check/compare.h"
+#include "check/device_run.h"
 #include "check/expected.h"
+#include "check/passes.h"
 #include "check/random.h"
 #include "check/test_tensor.h"
+#include "check/unfused_expected.h"
 #include "core/neighbors.h"
 #include "core/tensors.h"
 #include "vicinal/attention.h"
 
 namespace vicinal::check {
 namespace {
-
-/// An input of a pass: where its tensor goes, its shape, which arrangement of the case it has.
-template <class Tensors>
-struct InputSpec {
-  Tensor Tensors::* tensor;
-  Shape Shapes::* shape;
-  std::vector<double> Inputs::* values;  // null: a result of the forward pass
-  std::size_t arrangement;
-};
-
-/// A result of a pass.
-template <class Tensors>
-struct ResultSpec {
-  std::string_view name;
-  Tensor Tensors::* tensor;
-  Shape Shapes::* shape;
-  std::vector<double> Results::* values;
-  std::size_t arrangement;
-};
-
-template <class Tensors>
-struct Pass;
-
-template <>
-struct Pass<ForwardTensors> {
-  using T = ForwardTensors;
-  static constexpr Operation kOperation = Operation::forward;
-  static constexpr std::array kInputs{
-      InputSpec<T>{&T::query, &Shapes::query, &Inputs::query, 0},
-      InputSpec<T>{&T::key, &Shapes::key, &Inputs::key, 1},
-      InputSpec<T>{&T::value, &Shapes::value, &Inputs::value, 2},
-      InputSpec<T>{&T::extra_key, &Shapes::extra_key, &Inputs::extra_key, 1},
-      InputSpec<T>{&T::extra_value, &Shapes::extra_value, &Inputs::extra_value, 2},
-  };
-  static constexpr std::array kResults{
-      ResultSpec<T>{"output", &T::output, &Shapes::output, &Results::output, 0},
-      ResultSpec<T>{"logsumexp", &T::logsumexp, &Shapes::logsumexp, &Results::logsumexp, 0},
-  };
-};
-
-template <>
-struct Pass<BackwardTensors> {
-  using T = BackwardTensors;
-  static constexpr Operation kOperation = Operation::backward;
-  static constexpr std::array kInputs{
-      InputSpec<T>{&T::query, &Shapes::query, &Inputs::query, 0},
-      InputSpec<T>{&T::key, &Shapes::key, &Inputs::key, 1},
-      InputSpec<T>{&T::value, &Shapes::value, &Inputs::value, 2},
-      InputSpec<T>{&T::extra_key, &Shapes::extra_key, &Inputs::extra_key, 1},
-      InputSpec<T>{&T::extra_value, &Shapes::extra_value, &Inputs::extra_value, 2},
-      InputSpec<T>{&T::grad_output, &Shapes::output, &Inputs::grad_output, 3},
-      InputSpec<T>{&T::grad_logsumexp, &Shapes::logsumexp, &Inputs::grad_logsumexp, 3},
-      InputSpec<T>{&T::output, &Shapes::output, nullptr, 3},
-      InputSpec<T>{&T::logsumexp, &Shapes::logsumexp, nullptr, 3},
-  };
-  static constexpr std::array kResults{
-      ResultSpec<T>{"grad_query", &T::grad_query, &Shapes::query, &Results::grad_query, 1},
-      ResultSpec<T>{"grad_key", &T::grad_key, &Shapes::key, &Results::grad_key, 2},
-      ResultSpec<T>{"grad_value", &T::grad_value, &Shapes::value, &Results::grad_value, 3},
-      ResultSpec<T>{"grad_extra_key", &T::grad_extra_key, &Shapes::extra_key, &Results::grad_extra_key, 2},
-      ResultSpec<T>{"grad_extra_value", &T::grad_extra_value, &Shapes::extra_value, &Results::grad_extra_value, 3},
-  };
-};
 
 /// Workspace full of poison, with more of it behind.
 class TestWorkspace {
@@ -92,6 +32,7 @@ class TestWorkspace {
   }
 
   [[nodiscard]] std::byte* data() { return lines_.front().bytes.data(); }
+  [[nodiscard]] std::span<std::byte> memory() { return {data(), lines_.size() * sizeof(Line)}; }
 
   [[nodiscard]] bool end_intact() {
     return std::all_of(data() + bytes_, data() + lines_.size() * sizeof(Line),
@@ -120,6 +61,9 @@ class Check {
   using P = Pass<Tensors>;
   using InputTensors = std::array<TestTensor, P::kInputs.size()>;
   using ResultTensors = std::array<TestTensor, P::kResults.size()>;
+  static constexpr bool kSumsOverQueries = P::kOperation == Operation::backward ||
+                                           P::kOperation == Operation::inverse_neighborhood ||
+                                           P::kOperation == Operation::bias_gradient;
 
   Check(const Case& c, const KernelRow& kernel, Report& report)
       : case_(c), problem_(c.problem), kernel_(kernel), report_(report), shapes_(c.problem), random_(c.seed) {}
@@ -128,11 +72,14 @@ class Check {
     const Plan plan = plan_with(kernel_.tiling(padded_to_rank_3(problem_)));
     make_inputs();
     const ResultTensors first = execute("1 thread", plan, inputs_, 1);
-    if (problem_.batch == 0) return;
+    if (problem_.batch == 0 && P::kOperation != Operation::bias_gradient) return;
     expect_exact("planned tiling", first);
-    for (const int threads : {2, 3, 5}) expect_same_bits(plan, threads, first);
+    for (const int threads : {2, 3, 5}) {
+      expect_same_bits(plan, threads, first);
+      if (problem_.device.type != DeviceType::cpu) break;  // has a number of threads of its own
+    }
     try_tilings(plan);
-    expect_isolation(plan, first);
+    if (problem_.batch > 0) expect_isolation(plan, first);
     if constexpr (P::kOperation == Operation::forward) expect_counts(plan);
   }
 
@@ -172,15 +119,26 @@ class Check {
     for (std::size_t i = 0; i < P::kInputs.size(); ++i) {
       const InputSpec<Tensors>& spec = P::kInputs[i];
       if (spec.values == nullptr) continue;
-      if (spec.values == &Inputs::grad_logsumexp && !case_.with_grad_logsumexp) continue;
+      const bool optional = spec.values == &Inputs::grad_logsumexp || spec.values == &Inputs::bias;
+      if (optional && !case_.with_optional_inputs) continue;
       inputs_[i] = make_tensor(spec.shape, case_.inputs[spec.arrangement]);
       if (!inputs_[i].present()) continue;
       const double magnitude = spec.values == &Inputs::query ? case_.query_magnitude : 1;
-      inputs_[i].store(random_values((shapes_.*spec.shape).elements(), magnitude));
+      std::vector<double> values = random_values((shapes_.*spec.shape).elements(), magnitude);
+      // Masked slots are not to be read; under a zero stride other slots would be NaN with them.
+      if (spec.shape == &Shapes::weights && case_.inputs[spec.arrangement].broadcast == 0) {
+        fill_masked_slots(problem_, std::numeric_limits<double>::quiet_NaN(), values);
+      }
+      inputs_[i].store(values);
       values_.*spec.values = inputs_[i].load();
     }
-    exact_ = exact_results(problem_, values_, P::kOperation);
-    straightforward_ = straightforward_results(problem_, values_, P::kOperation);
+    if constexpr (is_unfused(P::kOperation)) {
+      exact_ = unfused_results(problem_, values_, P::kOperation, case_.masked).results;
+      straightforward_ = rounded_unfused_results(problem_, values_, P::kOperation, case_.masked);
+    } else {
+      exact_ = exact_results(problem_, values_, P::kOperation);
+      straightforward_ = straightforward_results(problem_, values_, P::kOperation);
+    }
     for (std::size_t i = 0; i < P::kInputs.size(); ++i) {
       const InputSpec<Tensors>& spec = P::kInputs[i];
       if (spec.values != nullptr) continue;
@@ -204,9 +162,12 @@ class Check {
       results[i] = make_tensor(spec.shape, case_.results[spec.arrangement]);
       tensors.*spec.tensor = results[i].tensor();
     }
+    if constexpr (P::kOperation == Operation::pointwise_neighborhood) tensors.masked = case_.masked;
     TestWorkspace workspace(plan.workspace_bytes);
-    vicinal::run(plan, tensors,
-                 {.workspace = workspace.data(), .workspace_bytes = plan.workspace_bytes, .threads = threads});
+    std::vector<std::span<std::byte>> memory;
+    for (TestTensor& tensor : inputs) memory.push_back(tensor.memory());
+    for (TestTensor& tensor : results) memory.push_back(tensor.memory());
+    run_anywhere(plan, tensors, memory, workspace.memory(), threads);
 
     for (std::size_t i = 0; i < results.size(); ++i) {
       if (results[i].present() && !results[i].surroundings_intact()) {
@@ -247,7 +208,7 @@ class Check {
         judge(name, "the difference of the two oracles", baseline.worst_row, 1e-11);
       }
       const RelativeError error = relative_error(result, exact, magnitudes);
-      const RelativeError limit = error_limit(problem_.dtype, P::kOperation == Operation::backward, baseline);
+      const RelativeError limit = error_limit(problem_.dtype, kSumsOverQueries, baseline);
       judge(name, "the relative error", error.overall, limit.overall);
       judge(fmt::format("{} at {}", name, place_of_row(shapes_.*spec.shape, error.row)),
             "the relative error of the row", error.worst_row, limit.worst_row);
@@ -290,8 +251,11 @@ class Check {
     }
   }
 
-  /// Whether a row of a tensor belongs to a batch entry and key/value head.
-  [[nodiscard]] bool belongs(const Shape& shape, std::int64_t row, std::int64_t batch, std::int64_t head_kv) const {
+  /// Whether a row of a tensor belongs to a batch entry and key/value head; a bias belongs to all batch entries.
+  [[nodiscard]] bool belongs(Shape Shapes::* member, std::int64_t row, std::int64_t batch, std::int64_t head_kv) const {
+    const Shape& shape = shapes_.*member;
+    const std::int64_t share = problem_.heads / problem_.heads_kv;
+    if (member == &Shapes::bias) return row / (shape.rows() / problem_.heads) / share == head_kv;
     const std::int64_t heads = shape.outer.back();
     return row / (shape.rows() / problem_.batch) == batch && row % heads / (heads / problem_.heads_kv) == head_kv;
   }
@@ -306,11 +270,12 @@ class Check {
       const Shape& shape = shapes_.*spec.shape;
       const auto heads_dimension = shape.outer.size() - 1;
       const unsigned shared = 1U | 1U << heads_dimension;
-      const bool is_shared = spec.values != nullptr && (case_.inputs[spec.arrangement].broadcast & shared) != 0;
+      const bool is_shared = spec.shape == &Shapes::bias ||
+                             (spec.values != nullptr && (case_.inputs[spec.arrangement].broadcast & shared) != 0);
       if (!poisoned[i].present() || is_shared) continue;
       std::vector<double> values = poisoned[i].load();
       for (std::int64_t row = 0; row < shape.rows(); ++row) {
-        if (!belongs(shape, row, batch, head_kv)) continue;
+        if (!belongs(spec.shape, row, batch, head_kv)) continue;
         std::fill_n(values.begin() + row * shape.row_elements(), shape.row_elements(),
                     std::numeric_limits<double>::quiet_NaN());
       }
@@ -318,11 +283,12 @@ class Check {
     }
     const ResultTensors results = execute("NaN in one head", plan, poisoned, 2);
     for (std::size_t i = 0; i < results.size(); ++i) {
-      const Shape& shape = shapes_.*P::kResults[i].shape;
+      const auto member = P::kResults[i].shape;
+      const Shape& shape = shapes_.*member;
       const std::vector<double> with = results[i].load(), without = first[i].load();
       for (std::int64_t e = 0; e < static_cast<std::int64_t>(with.size()); ++e) {
         const std::int64_t row = e / shape.row_elements();
-        if (belongs(shape, row, batch, head_kv) || with[e] == without[e]) continue;
+        if (belongs(member, row, batch, head_kv) || with[e] == without[e]) continue;
         fail(fmt::format("NaN in batch entry {}, key/value head {} changes {} at {}", batch, head_kv,
                          P::kResults[i].name, place_of_row(shape, row)));
         break;
@@ -393,9 +359,13 @@ class Check {
 
 }  // namespace
 
-Report check_case(const Case& c, const KernelRow& kernel) {
+Report check_case(const Case& asked, const KernelRow& kernel) {
   Report report;
-  if (const Status s = validate(c.problem); !s.ok()) throw Error(ErrorKind::invalid_argument, s.reason());
+  Case c = asked;
+  if (is_unfused(kernel.operation)) c.problem.dim_v = c.problem.dim;  // these have one head dim
+  if (const Status s = validate(c.problem, kernel.operation); !s.ok()) {
+    throw Error(ErrorKind::invalid_argument, s.reason());
+  }
   if (c.problem.device.type != kernel.device) {
     report.refusal = fmt::format("runs on {}", name_of(kernel.device));
     return report;
@@ -404,11 +374,15 @@ Report check_case(const Case& c, const KernelRow& kernel) {
     report.refusal = s.reason();
     return report;
   }
+  const auto check = [&]<class Tensors>(Tensors) { Check<Tensors>(c, kernel, report).run(); };
   try {
-    if (kernel.operation == Operation::forward) {
-      Check<ForwardTensors>(c, kernel, report).run();
-    } else {
-      Check<BackwardTensors>(c, kernel, report).run();
+    switch (kernel.operation) {
+      case Operation::forward: check(ForwardTensors{}); break;
+      case Operation::backward: check(BackwardTensors{}); break;
+      case Operation::pointwise_neighborhood: check(PointwiseNeighborhoodTensors{}); break;
+      case Operation::neighborhood_neighborhood: check(NeighborhoodNeighborhoodTensors{}); break;
+      case Operation::inverse_neighborhood: check(InverseNeighborhoodTensors{}); break;
+      case Operation::bias_gradient: check(BiasGradientTensors{}); break;
     }
   } catch (const Error& error) {
     report.failures.push_back(fmt::format("threw an error: {}", error.what()));

@@ -18,7 +18,8 @@ struct RelativeError {
 };
 
 /// `magnitudes`: for each row, how large it would be without cancellation; rows and totals that are much smaller are
-/// measured against a quarter of it. A result that is not finite has an infinite error.
+/// measured against a quarter of it. A result that is not finite has an infinite error, unless the exact one is the
+/// same infinity.
 RelativeError relative_error(std::span<const double> result, std::span<const double> exact,
                              std::span<const double> magnitudes);
 

@@ -8,6 +8,8 @@
 #include <span>
 #include <vector>
 
+#include "check/passes.h"
+#include "vicinal/attention.h"
 #include "vicinal/tensor.h"
 
 namespace vicinal::check {
@@ -42,5 +44,21 @@ class DeviceRun {
   std::size_t bytes_ = 0;
   std::shared_ptr<std::byte> copy_;
 };
+
+/// Runs a plan on tensors that lie in `memory`, or on copies of it where the plan is for a GPU. `workspace` begins at a
+/// multiple of 64 bytes and may be larger than the plan asks for.
+template <class Tensors>
+void run_anywhere(const Plan& plan, Tensors tensors, const std::vector<std::span<std::byte>>& memory,
+                  std::span<std::byte> workspace, int threads) {
+  DeviceRun run(plan.problem.device);
+  for (const std::span<std::byte> piece : memory) run.add(piece);
+  run.add(workspace);
+  run.begin();
+  for (const auto& spec : Pass<Tensors>::kInputs) tensors.*spec.tensor = run.on_device(tensors.*spec.tensor);
+  for (const auto& spec : Pass<Tensors>::kResults) tensors.*spec.tensor = run.on_device(tensors.*spec.tensor);
+  vicinal::run(plan, tensors,
+               {.workspace = run.address(workspace.data()), .workspace_bytes = plan.workspace_bytes, .threads = threads});
+  run.end();
+}
 
 }  // namespace vicinal::check

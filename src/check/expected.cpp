@@ -8,6 +8,7 @@
 
 #include "core/elements.h"
 #include "core/neighbors.h"
+#include "core/slots.h"
 #include "cpu/parallel.h"
 #include "vicinal/attention.h"
 
@@ -182,6 +183,9 @@ Shapes::Shapes(const Problem& problem) {
   extra_value = {{problem.batch, problem.extra_kv, problem.heads_kv}, problem.dim_v};
   output = grid(problem.heads, problem.dim_v);
   logsumexp = grid(problem.heads, 0);
+  weights = grid(problem.heads, slots_per_query(problem));
+  bias = {{problem.heads}, 0};
+  for (int a = 0; a < problem.rank; ++a) bias.outer.push_back(2 * problem.window[a] - 1);
 }
 
 Results exact_results(const Problem& problem, const Inputs& inputs, Operation operation) {

@@ -15,18 +15,24 @@ struct Shapes {
   explicit Shapes(const Problem& problem);
 
   Shape query, key, value, extra_key, extra_value, output, logsumexp;
+  Shape weights;
+  Shape bias;  ///< [heads, 2 * window - 1 per axis]: no batch, every entry a row
 };
 
-/// The inputs of both passes, dense in the order of their dimensions.
+/// The inputs of all operations, dense in the order of their dimensions.
 struct Inputs {
   std::vector<double> query, key, value, extra_key, extra_value, grad_output;
   std::vector<double> grad_logsumexp;  ///< empty: not given
+  std::vector<double> weights;
+  std::vector<double> bias;  ///< empty: not given
 };
 
-/// The results of both passes, dense; those of the backward pass are empty where only the forward pass was asked for.
+/// The results of all operations, dense; those of others than the one that was asked for are empty. Both passes have
+/// those of the forward pass.
 struct Results {
   std::vector<double> output, logsumexp;
   std::vector<double> grad_query, grad_key, grad_value, grad_extra_key, grad_extra_value;
+  std::vector<double> weights, grad_bias;
 };
 
 /// In float64, by the reference kernel.

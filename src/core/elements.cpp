@@ -36,20 +36,38 @@ auto with_format(DType dtype, Visit visit) {
   return visit(Stored16<Bf16>{});
 }
 
-}  // namespace
-
-void read_elements(const void* data, DType dtype, std::int64_t offset, std::span<double> values) {
+template <class T>
+void read(const void* data, DType dtype, std::int64_t offset, std::span<T> values) {
   with_format(dtype, [&]<class Format>(Format) {
     const auto* from = static_cast<const typename Format::Storage*>(data) + offset;
-    for (double& value : values) value = Format::decode(*from++);
+    for (T& value : values) value = static_cast<T>(Format::decode(*from++));
   });
 }
 
-void write_elements(void* data, DType dtype, std::int64_t offset, std::span<const double> values) {
+template <class T>
+void write(void* data, DType dtype, std::int64_t offset, std::span<const T> values) {
   with_format(dtype, [&]<class Format>(Format) {
     auto* to = static_cast<typename Format::Storage*>(data) + offset;
-    for (const double value : values) *to++ = Format::encode(value);
+    for (const T value : values) *to++ = Format::encode(value);
   });
+}
+
+}  // namespace
+
+void read_elements(const void* data, DType dtype, std::int64_t offset, std::span<double> values) {
+  read(data, dtype, offset, values);
+}
+
+void read_elements(const void* data, DType dtype, std::int64_t offset, std::span<float> values) {
+  read(data, dtype, offset, values);
+}
+
+void write_elements(void* data, DType dtype, std::int64_t offset, std::span<const double> values) {
+  write(data, dtype, offset, values);
+}
+
+void write_elements(void* data, DType dtype, std::int64_t offset, std::span<const float> values) {
+  write(data, dtype, offset, values);
 }
 
 double rounded_to(DType dtype, double value) {

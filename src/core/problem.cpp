@@ -1,18 +1,16 @@
 #include "vicinal/problem.h"
 
 #include <cmath>
-#include <initializer_list>
-#include <limits>
 #include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "core/sizes.h"
+#include "vicinal/plan.h"
+
 namespace vicinal {
 namespace {
-
-// Byte offsets of every tensor must fit in int64_t, whatever the dtype.
-constexpr std::int64_t kMostElements = std::numeric_limits<std::int64_t>::max() / 8;
 
 // Leaves room in float32 for the factors that kernels fold into the scale, such as log2(e).
 constexpr double kLargestScale = 1e30;
@@ -63,36 +61,41 @@ Status axis_is_valid(const Problem& problem, int axis) {
   return {};
 }
 
-// Requires every factor to be positive.
-bool product_fits(std::initializer_list<std::int64_t> factors) {
-  std::int64_t product = 1;
-  for (const std::int64_t factor : factors) {
-    if (factor > kMostElements / product) return false;
-    product *= factor;
-  }
-  return true;
+Status too_large(std::string_view tensor, std::string_view shape) {
+  return Status::refuse(fmt::format("{} with shape {} has too many elements for 64-bit indices; allowed: at most {}",
+                                    tensor, shape, kMostElements));
 }
 
 Status index_fits(const Problem& problem) {
   const std::int64_t batch = problem.batch > 0 ? problem.batch : 1;
   const auto [x, y, z] = padded_to_rank_3(problem).layout;
-  const auto refuse = [](std::string_view tensor, std::string_view shape) {
-    return Status::refuse(fmt::format("{} with shape {} has too many elements for 64-bit indices; allowed: at most {}",
-                                      tensor, shape, kMostElements));
-  };
   for (const auto& [dim, name] : {std::pair{problem.dim, "query"}, std::pair{problem.dim_v, "output"}}) {
     // heads_kv <= heads, so key and value are no larger.
     if (!product_fits({batch, x, y, z, problem.heads, dim})) {
       const std::string extents = per_axis(problem.layout, problem.rank, ", ");
-      return refuse(name, fmt::format("[{}, {}, {}, {}]", problem.batch, extents, problem.heads, dim));
+      return too_large(name, fmt::format("[{}, {}, {}, {}]", problem.batch, extents, problem.heads, dim));
     }
   }
   const std::int64_t larger_dim = problem.dim > problem.dim_v ? problem.dim : problem.dim_v;
   if (problem.extra_kv > 0 && !product_fits({batch, problem.extra_kv, problem.heads_kv, larger_dim})) {
-    return refuse("extra_key or extra_value",
-                  fmt::format("[{}, {}, {}, {}]", problem.batch, problem.extra_kv, problem.heads_kv, larger_dim));
+    return too_large("extra_key or extra_value",
+                     fmt::format("[{}, {}, {}, {}]", problem.batch, problem.extra_kv, problem.heads_kv, larger_dim));
   }
   return {};
+}
+
+// Requires a valid problem. The bias needs no check: per axis 2 * window - 1 <= window * extent, so it has no more
+// elements than the weights.
+Status weights_fit(const Problem& problem) {
+  const std::int64_t batch = problem.batch > 0 ? problem.batch : 1;
+  const Problem grid = padded_to_rank_3(problem);
+  const auto [x, y, z] = grid.layout;
+  const auto [i, j, k] = grid.window;
+  const bool window_fits = product_fits({i, j, k}) && problem.extra_kv <= kMostElements - i * j * k;
+  if (window_fits && product_fits({batch, x, y, z, problem.heads, i * j * k + problem.extra_kv})) return {};
+  return too_large("weights",
+                   fmt::format("[{}, {}, {}, {} + {}]", problem.batch, per_axis(problem.layout, problem.rank, ", "),
+                               problem.heads, per_axis(problem.window, problem.rank, " * "), problem.extra_kv));
 }
 
 }  // namespace
@@ -137,6 +140,18 @@ Status validate(const Problem& problem) {
         fmt::format("scale = {}; allowed: a finite number of magnitude at most {}", *problem.scale, kLargestScale));
   }
   return index_fits(problem);
+}
+
+Status validate(const Problem& problem, Operation operation) {
+  if (operation > Operation::bias_gradient) {
+    return Status::refuse(fmt::format("operation = {}; allowed: those of Operation", static_cast<int>(operation)));
+  }
+  if (Status s = validate(problem); !s.ok() || !is_unfused(operation)) return s;
+  if (problem.dim_v != problem.dim) {
+    return Status::refuse(fmt::format("dim_v = {} with dim = {}; allowed for {}: dim_v = dim", problem.dim_v,
+                                      problem.dim, name_of(operation)));
+  }
+  return weights_fit(problem);
 }
 
 Problem padded_to_rank_3(const Problem& problem) {

@@ -6,6 +6,7 @@
 #include "core/view.h"
 #include "vicinal/attention.h"
 #include "vicinal/plan.h"
+#include "vicinal/unfused.h"
 
 namespace vicinal {
 
@@ -13,6 +14,13 @@ namespace vicinal {
 /// fills `views`. The reason names the tensor, what it is and what is allowed.
 Status check_tensors(const Problem& problem, const ForwardTensors& tensors, ForwardViews& views);
 Status check_tensors(const Problem& problem, const BackwardTensors& tensors, BackwardViews& views);
+Status check_tensors(const Problem& problem, const PointwiseNeighborhoodTensors& tensors,
+                     PointwiseNeighborhoodViews& views);
+Status check_tensors(const Problem& problem, const NeighborhoodNeighborhoodTensors& tensors,
+                     NeighborhoodNeighborhoodViews& views);
+Status check_tensors(const Problem& problem, const InverseNeighborhoodTensors& tensors,
+                     InverseNeighborhoodViews& views);
+Status check_tensors(const Problem& problem, const BiasGradientTensors& tensors, BiasGradientViews& views);
 
 /// Checks thread count and workspace against the plan.
 Status check_execution(const Plan& plan, const Execution& execution);

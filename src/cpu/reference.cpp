@@ -233,7 +233,6 @@ constinit const KernelRow kReferenceForward{
     .cost = cost<Operation::forward>,
     .workspace = no_workspace,
     .forward = forward,
-    .backward = nullptr,
 };
 
 constinit const KernelRow kReferenceBackward{
@@ -246,7 +245,6 @@ constinit const KernelRow kReferenceBackward{
     .accepts = accepts,
     .cost = cost<Operation::backward>,
     .workspace = delta_bytes,
-    .forward = nullptr,
     .backward = backward,
 };
 

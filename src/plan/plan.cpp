@@ -13,8 +13,6 @@
 namespace vicinal {
 namespace {
 
-std::string_view name_of(Operation operation) { return operation == Operation::forward ? "forward" : "backward"; }
-
 std::string shape(const PerAxis<std::int64_t>& extents) { return fmt::format("{}", fmt::join(extents, "x")); }
 
 /// A number with three significant digits and the unit that keeps it short.
@@ -83,8 +81,8 @@ Status usable(const KernelRow& row, const Problem& grid, const PlanOptions& opti
     return Status::refuse(fmt::format("backend \"{}\" was asked for", options.backend));
   }
   if (row.device != grid.device.type) {
-    return Status::refuse(fmt::format("runs on {}, the problem is on {}", vicinal::name_of(row.device),
-                                      vicinal::name_of(grid.device.type)));
+    return Status::refuse(
+        fmt::format("runs on {}, the problem is on {}", name_of(row.device), name_of(grid.device.type)));
   }
   if (Status s = row.supports(grid); !s.ok()) return s;
   return options.tiling ? row.accepts(grid, *options.tiling) : Status{};
@@ -99,8 +97,20 @@ Status usable(const KernelRow& row, const Problem& grid, const PlanOptions& opti
 
 }  // namespace
 
+std::string_view name_of(Operation operation) noexcept {
+  switch (operation) {
+    case Operation::forward: return "forward";
+    case Operation::backward: return "backward";
+    case Operation::pointwise_neighborhood: return "pointwise_neighborhood";
+    case Operation::neighborhood_neighborhood: return "neighborhood_neighborhood";
+    case Operation::inverse_neighborhood: return "inverse_neighborhood";
+    case Operation::bias_gradient: return "bias_gradient";
+  }
+  return "unknown";
+}
+
 Plan make_plan(const Problem& problem, Operation operation, const PlanOptions& options) {
-  if (const Status s = validate(problem); !s.ok()) throw Error(ErrorKind::invalid_argument, s.reason());
+  if (const Status s = validate(problem, operation); !s.ok()) throw Error(ErrorKind::invalid_argument, s.reason());
   if (options.tiling) {
     if (const Status s = check_tiling(*options.tiling); !s.ok()) throw Error(ErrorKind::invalid_argument, s.reason());
   }

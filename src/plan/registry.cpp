@@ -8,6 +8,12 @@ std::span<const KernelRow> registry() {
   static const std::array rows{
       kFusedCpuForward,
       kFusedCpuBackward,
+      kNaiveCpuForward,
+      kNaiveCpuBackward,
+      kNaiveCpuPointwiseNeighborhood,
+      kNaiveCpuNeighborhoodNeighborhood,
+      kNaiveCpuInverseNeighborhood,
+      kNaiveCpuBiasGradient,
       kReferenceForward,
       kReferenceBackward,
 #ifdef VICINAL_HAS_CUDA

@@ -15,7 +15,7 @@ namespace vicinal {
 
 struct KernelRow {
   std::string_view name;     ///< unique, such as "fused_cpu_forward"
-  std::string_view backend;  ///< what users ask for: "reference", "fused"
+  std::string_view backend;  ///< what users ask for: "reference", "fused", "naive"
   Operation operation;
   DeviceType device;
 
@@ -28,7 +28,8 @@ struct KernelRow {
   Cost (*cost)(const Problem& grid, const Tiling& tiling);
   std::size_t (*workspace)(const Problem& grid, const Tiling& tiling);
 
-  /// Exactly one is set, by `operation`. Called with a rank-3 problem, checked tensors and at least one batch entry.
+  /// Exactly one is set, by `operation`. Called with a rank-3 problem, checked tensors and, but for bias_gradient, at
+  /// least one batch entry.
   template <class Views>
   using Launch = void (*)(const Problem& grid, const Tiling& tiling, const Views& tensors, const Execution& execution);
   Launch<ForwardViews> forward = nullptr;
@@ -47,6 +48,12 @@ extern const KernelRow kReferenceForward;
 extern const KernelRow kReferenceBackward;
 extern const KernelRow kFusedCpuForward;
 extern const KernelRow kFusedCpuBackward;
+extern const KernelRow kNaiveCpuForward;
+extern const KernelRow kNaiveCpuBackward;
+extern const KernelRow kNaiveCpuPointwiseNeighborhood;
+extern const KernelRow kNaiveCpuNeighborhoodNeighborhood;
+extern const KernelRow kNaiveCpuInverseNeighborhood;
+extern const KernelRow kNaiveCpuBiasGradient;
 // In builds with CUDA.
 extern const KernelRow kNaiveCudaForward;
 extern const KernelRow kNaiveCudaBackward;

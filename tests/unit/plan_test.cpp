@@ -38,8 +38,17 @@ TEST(Registry, RowsAreComplete) {
     EXPECT_TRUE(names.insert(row.name).second) << row.name;
     EXPECT_FALSE(row.backend.empty());
     EXPECT_TRUE(row.supports && row.tiling && row.accepts && row.cost && row.workspace) << row.name;
-    EXPECT_EQ(row.forward != nullptr, row.operation == Operation::forward) << row.name;
-    EXPECT_EQ(row.backward != nullptr, row.operation == Operation::backward) << row.name;
+    const std::set<Operation> launches = [&] {
+      std::set<Operation> set;
+      if (row.forward != nullptr) set.insert(Operation::forward);
+      if (row.backward != nullptr) set.insert(Operation::backward);
+      if (row.pointwise_neighborhood != nullptr) set.insert(Operation::pointwise_neighborhood);
+      if (row.neighborhood_neighborhood != nullptr) set.insert(Operation::neighborhood_neighborhood);
+      if (row.inverse_neighborhood != nullptr) set.insert(Operation::inverse_neighborhood);
+      if (row.bias_gradient != nullptr) set.insert(Operation::bias_gradient);
+      return set;
+    }();
+    EXPECT_EQ(launches, std::set{row.operation}) << row.name;
   }
 }
 

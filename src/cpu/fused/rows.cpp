@@ -36,7 +36,6 @@ constinit const KernelRow kFusedCpuForward{
     .cost = cost<Operation::forward>,
     .workspace = no_workspace,
     .forward = cpu::run_fused_forward,
-    .backward = nullptr,
 };
 
 constinit const KernelRow kFusedCpuBackward{
@@ -49,7 +48,6 @@ constinit const KernelRow kFusedCpuBackward{
     .accepts = accepts,
     .cost = cost<Operation::backward>,
     .workspace = cpu::fused_backward_workspace,
-    .forward = nullptr,
     .backward = cpu::run_fused_backward,
 };
 

@@ -26,8 +26,6 @@ double seconds(double multiply_adds, double rate, double bytes) {
   return std::max(multiply_adds / rate, bytes / kBytesPerSecond) + kLaunchSeconds;
 }
 
-double weight_elements(const Problem& grid) { return rows_of(grid) * static_cast<double>(slots_per_query(grid)); }
-
 /// Of weights in the dtype of sums, moved this many times.
 double seconds_of_weights(const Problem& grid, double times) {
   const double bytes = weight_elements(grid) * static_cast<double>(size_of(logsumexp_dtype(grid.dtype)));
