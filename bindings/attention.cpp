@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
-#include <new>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -16,6 +15,7 @@
 #include <nanobind/stl/string.h>
 
 #include "arrays.h"
+#include "execution.h"
 #include "vicinal/attention.h"
 #include "vicinal/error.h"
 
@@ -63,24 +63,6 @@ std::shared_ptr<const Plan> cached_plan(PlanKey key) {
   plans.emplace(std::move(key), plan);
   return plan;
 }
-
-/// Memory for one call.
-class Workspace {
- public:
-  explicit Workspace(std::size_t bytes)
-      : bytes_(bytes), data_(bytes == 0 ? nullptr : ::operator new(bytes, kAlignment)) {}
-  ~Workspace() { ::operator delete(data_, kAlignment); }
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-
-  [[nodiscard]] Execution execution(int threads) const { return {data_, bytes_, threads, nullptr}; }
-
- private:
-  static constexpr std::align_val_t kAlignment{64};
-
-  std::size_t bytes_;
-  void* data_;
-};
 
 template <class T>
 void fill(const char* name, const nb::tuple& values, int rank, PerAxis<T>& result) {
@@ -147,13 +129,6 @@ struct Inputs {
   }
 };
 
-template <class Tensors>
-void run_without_gil(const Plan& plan, const Tensors& tensors, int threads) {
-  const nb::gil_scoped_release released;
-  const Workspace workspace(plan.workspace_bytes);
-  run(plan, tensors, workspace.execution(threads));
-}
-
 Operation operation_named(std::string_view name) {
   const auto* found = std::find_if(kOperations.begin(), kOperations.end(),
                                    [&](Operation operation) { return name_of(operation) == name; });
@@ -194,12 +169,6 @@ std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation
   return cached_plan({problem, operation, backend});
 }
 
-void execute(const Plan& plan, int threads, const std::function<void(const Execution&)>& run) {
-  const nb::gil_scoped_release released;
-  const Workspace workspace(plan.workspace_bytes);
-  run(workspace.execution(threads));
-}
-
 Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t batch, std::int64_t heads,
           std::int64_t heads_kv, std::int64_t dim, std::int64_t dim_v, std::int64_t additional_tokens,
           std::string_view dtype, std::string_view operation) {
@@ -218,7 +187,7 @@ Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t bat
 
 void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle value,
              nb::handle additional_keys, nb::handle additional_values, nb::handle output, nb::handle logsumexp,
-             int threads) {
+             nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const Inputs inputs(query, key, value, additional_keys, additional_values);
   const auto plan = cached_plan({inputs.problem(neighborhood), Operation::forward, neighborhood.backend});
@@ -231,13 +200,13 @@ void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::
       .output = tensor_of(output, "output"),
       .logsumexp = tensor_of(logsumexp, "logsumexp"),
   };
-  run_without_gil(*plan, tensors, threads);
+  run_without_gil(*plan, tensors, where);
 }
 
 void backward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle value,
               nb::handle additional_keys, nb::handle additional_values, nb::handle output, nb::handle logsumexp,
               nb::handle grad_output, nb::handle grad_logsumexp, nb::handle grad_query, nb::handle grad_key,
-              nb::handle grad_value, nb::handle grad_additional_keys, nb::handle grad_additional_values, int threads) {
+              nb::handle grad_value, nb::handle grad_additional_keys, nb::handle grad_additional_values, nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const Inputs inputs(query, key, value, additional_keys, additional_values);
   const auto plan = cached_plan({inputs.problem(neighborhood), Operation::backward, neighborhood.backend});
@@ -257,7 +226,7 @@ void backward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb:
       .grad_extra_key = tensor_of(grad_additional_keys, "grad_additional_keys"),
       .grad_extra_value = tensor_of(grad_additional_values, "grad_additional_values"),
   };
-  run_without_gil(*plan, tensors, threads);
+  run_without_gil(*plan, tensors, where);
 }
 
 }  // namespace vicinal::python

@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 from torch.autograd import profiler as autograd_profiler
 
 from vicinal import _ext
+from vicinal._torch_cuda import where
 from vicinal._parameters import PARAMETER_COUNT, Parameters, warn_once
 
 _ext.register_array_type(torch.Tensor)
@@ -24,7 +25,7 @@ torch.compiler.assume_constant_result(warn_once)  # torch.compile warns while it
 def _forward(query, key, value, additional_keys, additional_values, parameters, with_logsumexp):
     output, logsumexp = _empty_results(query, value, with_logsumexp)
     _ext.forward(
-        parameters, query, key, value, additional_keys, additional_values, output, logsumexp, torch.get_num_threads()
+        parameters, query, key, value, additional_keys, additional_values, output, logsumexp, where(query)
     )
     return output, logsumexp
 
@@ -50,7 +51,7 @@ def _backward(
     missing = (None,) * (_INPUT_COUNT - len(gradients))
     _ext.backward(
         parameters, query, key, value, additional_keys, additional_values, output, logsumexp, grad_output,
-        grad_logsumexp, *gradients, *missing, torch.get_num_threads(),
+        grad_logsumexp, *gradients, *missing, where(query),
     )  # fmt: skip
     return gradients
 
