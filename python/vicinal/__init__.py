@@ -1,11 +1,13 @@
 """Neighborhood attention: softmax attention in which every token of a grid attends to its nearest neighbors.
 
 Functions for NumPy arrays and PyTorch tensors: `na1d`, `na2d`, `na3d`, `neighborhood_attention_generic`,
-`merge_attentions`; PyTorch modules: `NeighborhoodAttention1D`, `NeighborhoodAttention2D`, `NeighborhoodAttention3D`;
-what would run and why: `plan`.
+`merge_attentions`; with all weights in memory, and relative positional bias: `na1d_qk`, `na2d_qk`, `na3d_qk`,
+`na1d_av`, `na2d_av`, `na3d_av`; PyTorch modules: `NeighborhoodAttention1D`, `NeighborhoodAttention2D`,
+`NeighborhoodAttention3D`; what would run and why: `plan`.
 
-PyTorch is optional and never imported on behalf of who does not use it: the operators vicinal::attention and
-vicinal::attention_backward are registered here where PyTorch was imported before, else by the first call with a tensor.
+PyTorch is optional and never imported on behalf of who does not use it: the operators vicinal::attention,
+vicinal::pointwise_neighborhood and so on are registered here where PyTorch was imported before, else by the first call
+with a tensor.
 """
 
 import sys
@@ -15,6 +17,7 @@ from vicinal._ext import Plan, __version__
 from vicinal.functional import na1d, na2d, na3d, neighborhood_attention_generic
 from vicinal.merging import merge_attentions
 from vicinal.planning import plan
+from vicinal.unfused import na1d_av, na1d_qk, na2d_av, na2d_qk, na3d_av, na3d_qk
 
 __all__ = [
     "NeighborhoodAttention1D",
@@ -24,14 +27,21 @@ __all__ = [
     "__version__",
     "merge_attentions",
     "na1d",
+    "na1d_av",
+    "na1d_qk",
     "na2d",
+    "na2d_av",
+    "na2d_qk",
     "na3d",
+    "na3d_av",
+    "na3d_qk",
     "neighborhood_attention_generic",
     "plan",
 ]
 
 if sys.modules.get("torch") is not None:
     from vicinal import _torch as _torch  # registers the operators
+    from vicinal import _torch_unfused as _torch_unfused
 
 
 def __getattr__(name: str) -> Any:

@@ -70,6 +70,28 @@ def forward(
     logsumexp: Any,
     where: _Where,
 ) -> None: ...
+def pointwise_neighborhood(
+    parameters: _Parameters,
+    query: Any,
+    key: Any,
+    additional_keys: Any,
+    rpb: Any,
+    attn: Any,
+    masked_is_zero: bool,
+    threads: int,
+) -> None: ...
+def neighborhood_neighborhood(
+    parameters: _Parameters, attn: Any, value: Any, additional_values: Any, output: Any, threads: int
+) -> None: ...
+def inverse_neighborhood(
+    parameters: _Parameters,
+    attn: Any,
+    grad_output: Any,
+    grad_value: Any,
+    grad_additional_values: Any,
+    threads: int,
+) -> None: ...
+def bias_gradient(parameters: _Parameters, grad_attn: Any, grad_rpb: Any, threads: int) -> None: ...
 def backward(
     parameters: _Parameters,
     query: Any,

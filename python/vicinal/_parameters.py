@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 import warnings
@@ -36,6 +37,11 @@ def make_parameters(
         scale if scale is None or type(scale) is float else _number("scale", scale),
         backend if backend is None or type(backend) is str else _name("backend", backend),
     )
+
+
+def window_size(kernel_size: Sequence[int]) -> int:
+    """Tokens of a window; 0 where an extent is none, which the extension refuses."""
+    return math.prod(max(extent, 0) for extent in kernel_size)
 
 
 def _integers(name: str, value: Any, rank: int) -> tuple[int, ...]:

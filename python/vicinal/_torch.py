@@ -269,11 +269,18 @@ def _cast_as_sdpa(*inputs):
 
 
 def _require_supported(*inputs):
-    for name, x in zip(("query", "key", "value", "additional_keys", "additional_values"), inputs, strict=True):
-        if x is None and name.startswith("additional"):
+    names = ("query", "key", "value", "additional_keys", "additional_values")
+    require_supported(dict(zip(names, inputs, strict=True)), optional=names[3:])
+
+
+def require_supported(tensors: dict[str, Any], optional: tuple[str, ...]) -> None:
+    """Refuses what is no tensor or is under a transform, by its name; the first one is a tensor."""
+    for name, x in tensors.items():
+        if x is None and name in optional:
             continue
         if not isinstance(x, torch.Tensor):
-            raise TypeError(f"{name} is of type {type(x).__name__}; allowed: torch.Tensor, as query is one")
+            first = next(iter(tensors))
+            raise TypeError(f"{name} is of type {type(x).__name__}; allowed: torch.Tensor, as {first} is one")
         if torch.compiler.is_compiling():
             continue
         if torch._C._functorch.is_functorch_wrapped_tensor(x):

@@ -43,7 +43,8 @@ def plan(
         dim_v: head dim of value; None for dim.
         additional_tokens: number of additional keys and values.
         dtype: "fp64", "fp32", "fp16", "bf16", or a NumPy or PyTorch dtype.
-        operation: "forward" or "backward".
+        operation: "forward" or "backward"; of the unfused operators "pointwise_neighborhood" (the qk functions),
+            "neighborhood_neighborhood" (the av functions), "inverse_neighborhood" or "bias_gradient".
 
     Returns:
         A `vicinal.Plan`: the kernel, its tiles, multiply-adds visited and needed, bytes, workspace, and why the other

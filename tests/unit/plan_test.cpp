@@ -184,6 +184,8 @@ TEST(Cost, CountsTheWorkOfBothPasses) {
   p.dim_v = 5;
   EXPECT_EQ(multiply_adds(p, Operation::forward, 10), 2 * 3 * 10 * (8 + 5));
   EXPECT_EQ(multiply_adds(p, Operation::backward, 10), 2 * 3 * 10 * (3 * 8 + 2 * 5));
+  EXPECT_EQ(multiply_adds(p, Operation::pointwise_neighborhood, 10), 2 * 3 * 10 * 8);
+  EXPECT_EQ(multiply_adds(p, Operation::bias_gradient, 10), 2 * 3 * 10);
 }
 
 TEST(Cost, CountsEachTensorOnce) {
@@ -201,6 +203,15 @@ TEST(Cost, CountsEachTensorOnce) {
   const double logsumexp = 2 * tokens * 4 * 4;
   EXPECT_EQ(compulsory_bytes(p, Operation::forward), 2 * (keys_values + query_output) + logsumexp);
   EXPECT_EQ(compulsory_bytes(p, Operation::backward), 4 * (keys_values + query_output) + logsumexp);
+
+  p.dim_v = 8;
+  const double weights = 2 * tokens * 4 * (13 * 13 + 10);
+  EXPECT_EQ(weight_elements(p), weights);
+  for (const Operation operation : {Operation::pointwise_neighborhood, Operation::neighborhood_neighborhood,
+                                    Operation::inverse_neighborhood}) {
+    EXPECT_EQ(compulsory_bytes(p, operation), 2 * (weights + 2 * (tokens + 10) * 2 * 8 + 2 * tokens * 4 * 8));
+  }
+  EXPECT_EQ(compulsory_bytes(p, Operation::bias_gradient), 2 * weights);
 }
 
 }  // namespace

@@ -5,17 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <type_traits>
 
 #include "core/elements.h"
+#include "core/formats.h"
 #include "core/view.h"
 #include "cpu/parallel.h"
 #include "vicinal/problem.h"
 
 namespace vicinal::cpu {
-
-template <class T>
-inline constexpr DType kDTypeOf = std::is_same_v<T, double> ? DType::fp64 : DType::fp32;
 
 /// Calls visit(T{}) with the type in which problems of a dtype are computed.
 template <class Visit>
@@ -35,10 +32,9 @@ constexpr bool is_narrow(DType dtype) { return dtype == DType::fp16 || dtype == 
 
 template <class T>
 T read_number(const void* data, DType dtype, std::int64_t offset) {
-  if (dtype == kDTypeOf<T>) return static_cast<const T*>(data)[offset];
-  T number{};
-  read_elements(data, dtype, offset, std::span<T>(&number, 1));
-  return number;
+  return with_format(dtype, [&]<class Format>(Format) {
+    return static_cast<T>(Format::decode(static_cast<const typename Format::Storage*>(data)[offset]));
+  });
 }
 
 template <class T>
