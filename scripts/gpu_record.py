@@ -53,13 +53,17 @@ def main() -> None:
 
     print(f"\n{record['card']['name']}, driver {record['card']['driver_version']}; record: {arguments.record}\n")
     for step in record["steps"]:
-        print(f"{'passed' if step['passed'] else 'FAILED'}  {step['seconds']:4d} s  {step['step']:<11} "
-              f"{step['last_line'][:80]}")
+        print(
+            f"{'passed' if step['passed'] else 'FAILED'}  {step['seconds']:4d} s  {step['step']:<11} "
+            f"{step['last_line'][:80]}"
+        )
     print(f"\n{'problem':<22}{'dtype':<7}{'operation':<28}{'kernel':<40}{'ms':>9}{'roofline':>10}")
     for benchmark in record["benchmarks"]:
         for result in benchmark["results"]:
-            print(f"{result['name']:<22}{result['problem']['dtype']:<7}{result['operation']:<28}{result['kernel']:<40}"
-                  f"{1e3 * result['median_seconds']:9.3f}{100 * result['fraction_of_roofline']:9.1f}%")
+            print(
+                f"{result['name']:<22}{result['problem']['dtype']:<7}{result['operation']:<28}{result['kernel']:<40}"
+                f"{1e3 * result['median_seconds']:9.3f}{100 * result['fraction_of_roofline']:9.1f}%"
+            )
 
 
 if __name__ == "__main__":

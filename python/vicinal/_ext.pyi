@@ -78,10 +78,10 @@ def pointwise_neighborhood(
     rpb: Any,
     attn: Any,
     masked_is_zero: bool,
-    threads: int,
+    where: _Where,
 ) -> None: ...
 def neighborhood_neighborhood(
-    parameters: _Parameters, attn: Any, value: Any, additional_values: Any, output: Any, threads: int
+    parameters: _Parameters, attn: Any, value: Any, additional_values: Any, output: Any, where: _Where
 ) -> None: ...
 def inverse_neighborhood(
     parameters: _Parameters,
@@ -89,9 +89,9 @@ def inverse_neighborhood(
     grad_output: Any,
     grad_value: Any,
     grad_additional_values: Any,
-    threads: int,
+    where: _Where,
 ) -> None: ...
-def bias_gradient(parameters: _Parameters, grad_attn: Any, grad_rpb: Any, threads: int) -> None: ...
+def bias_gradient(parameters: _Parameters, grad_attn: Any, grad_rpb: Any, where: _Where) -> None: ...
 def backward(
     parameters: _Parameters,
     query: Any,

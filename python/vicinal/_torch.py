@@ -13,8 +13,8 @@ from torch.autograd import forward_ad
 from torch.autograd import profiler as autograd_profiler
 
 from vicinal import _ext
-from vicinal._torch_cuda import where
 from vicinal._parameters import PARAMETER_COUNT, Parameters, warn_once
+from vicinal._torch_cuda import where
 
 _ext.register_array_type(torch.Tensor)
 torch.compiler.assume_constant_result(warn_once)  # torch.compile warns while it compiles
@@ -24,9 +24,7 @@ torch.compiler.assume_constant_result(warn_once)  # torch.compile warns while it
 
 def _forward(query, key, value, additional_keys, additional_values, parameters, with_logsumexp):
     output, logsumexp = _empty_results(query, value, with_logsumexp)
-    _ext.forward(
-        parameters, query, key, value, additional_keys, additional_values, output, logsumexp, where(query)
-    )
+    _ext.forward(parameters, query, key, value, additional_keys, additional_values, output, logsumexp, where(query))
     return output, logsumexp
 
 

@@ -141,6 +141,25 @@ def test_autocast(dtype: torch.dtype) -> None:
     assert gradient.dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-10), (torch.float32, 2e-5), (torch.float16, 5e-3), (torch.bfloat16, 4e-2)],
+)
+def test_unfused_operators_agree_with_those_of_the_cpu(dtype: torch.dtype, tolerance: float) -> None:
+    inputs = PROBLEM.tensors(dtype=dtype)
+    rpb = torch.randn(4, 5, 9).to(dtype)
+    parameters = {name: x for name, x in PROBLEM.parameters.items() if name != "scale"}
+
+    def step(device: str):
+        query, key, value, bias = (x.to(device).requires_grad_() for x in (*inputs[:3], rpb))
+        attn = vicinal.na2d_qk(query, key, rpb=bias, **parameters).softmax(-1)
+        output = vicinal.na2d_av(attn, value, **parameters)
+        return output, *torch.autograd.grad(output.square().sum(), (query, key, value, bias))
+
+    for result, expected in zip(step("cuda"), step("cpu"), strict=True):
+        assert_close(result.cpu(), expected, rtol=4 * tolerance, atol=4 * tolerance * float(expected.abs().max()))
+
+
 def test_same_bits_in_every_run() -> None:
     inputs = on("cuda", PROBLEM.tensors(dtype=torch.float16, requires_grad=True))
     present = [x for x in inputs if x is not None]
