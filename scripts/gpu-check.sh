@@ -7,26 +7,28 @@
 #   --build FOLDER    a build folder with the programs: nothing is built  (default: WORK/build)
 #   --deps PREFIX     where CMake looks for Highway, fmt, CLI11, nlohmann-json and GoogleTest
 #   --cutlass FOLDER  CUTLASS headers, for kernels that use them
+#   --extension FILE  the Python extension, where Python's headers to build it are missing
 #   --record FILE     the record                                          (default: WORK/record.json)
 #   --cases N         random problems for `vicinal check`                 (default: 400)
 #   --fresh           forget what passed before
 #
-# Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, pytest and nanobind; no network.
+# Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, pytest, nanobind and nanobind-backend; no network.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 work=build/gpu-check
-build='' deps='' cutlass='' record='' cases=400 fresh=no
+build='' deps='' cutlass='' extension='' record='' cases=400 fresh=no
 while [[ $# -gt 0 ]]; do
   case $1 in
     --work) work=$2; shift 2 ;;
     --build) build=$2; shift 2 ;;
     --deps) deps=$2; shift 2 ;;
     --cutlass) cutlass=$2; shift 2 ;;
+    --extension) extension=$(realpath "$2"); shift 2 ;;
     --record) record=$2; shift 2 ;;
     --cases) cases=$2; shift 2 ;;
     --fresh) fresh=yes; shift ;;
-    *) sed -n '2,16p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,17p' "$0" >&2; exit 2 ;;
   esac
 done
 [[ $fresh == yes ]] && rm -rf "$work/steps"
@@ -63,8 +65,9 @@ step() {  # step NAME COMMAND...
 }
 
 build_everything() {
-  local options=(-G Ninja -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_COMPILE_WARNING_AS_ERROR=ON -DVICINAL_CUDA=ON
-                 -DVICINAL_PYTHON=ON -DPython_EXECUTABLE="$(command -v python3)")
+  local options=(-G Ninja -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_COMPILE_WARNING_AS_ERROR=OFF -DVICINAL_CUDA=ON
+                 -DVICINAL_PYTHON="$([[ -z $extension ]] && echo ON || echo OFF)"
+                 -DPython_EXECUTABLE="$(command -v python3)")
   [[ -n $deps ]] && options+=("-DCMAKE_PREFIX_PATH=$deps")
   [[ -n $cutlass ]] && options+=("-DVICINAL_CUTLASS=$cutlass")
   cmake "${options[@]}" && cmake --build "$build" --parallel "$(nproc)"
@@ -85,14 +88,17 @@ sanitizer() {  # sanitizer TOOL [OPTION...]: on a few small problems
 python_tests() {
   local package=$work/python
   rm -rf "$package"
-  cp -r python "$package" && cp "$build"/bindings/_ext*.so "$package/vicinal/" || return
+  cp -r python "$package" && cp "${extension:-$(echo "$build"/bindings/_ext*.so)}" "$package/vicinal/" || return
   PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH} python3 -m pytest -q -p no:cacheprovider tests/python/test_cuda.py
 }
 
 benchmark() {
+  local dtype problems
   for dtype in fp16 fp32; do
-    "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/headline.json --dtype "$dtype" --cold \
-      --seconds 0.3 --json "$work/bench-$dtype.json" || return
+    for problems in 1d 2d 3d_16; do
+      "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/headline.json --only "$problems" --cold \
+        --dtype "$dtype" --seconds 0.3 --json "$work/bench-$problems-$dtype.json" || return
+    done
   done
 }
 
