@@ -53,7 +53,9 @@ void* DeviceRun::address(const void* host) const {
 Tensor DeviceRun::on_device(Tensor tensor) const {
   if (on_host() || !tensor.present()) return tensor;
   tensor.device = device_;
-  if (tensor.data != nullptr) tensor.data = address(tensor.data);
+  const auto sizes = std::span(tensor.sizes).first(static_cast<std::size_t>(tensor.rank));
+  const bool empty = std::find(sizes.begin(), sizes.end(), 0) != sizes.end();  // its address leads nowhere
+  if (!empty) tensor.data = address(tensor.data);
   return tensor;
 }
 

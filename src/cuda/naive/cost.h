@@ -10,7 +10,8 @@ namespace vicinal::cuda::naive {
 /// Seconds of the kernels on a data-center GPU, to rank them.
 double pointwise_seconds(const Problem& grid);
 double tiled_pointwise_seconds(const Problem& grid, const Tiling& tiling);
-double weighted_sum_seconds(const Problem& grid);
+double neighborhood_seconds(const Problem& grid);
+double inverse_seconds(const Problem& grid);
 double bias_gradient_seconds(const Problem& grid);
 double forward_seconds(const Problem& grid);
 double backward_seconds(const Problem& grid);

@@ -120,14 +120,14 @@ constexpr KernelRow tiled_pointwise_row() {
 
 constexpr KernelRow neighborhood_row() {
   constexpr auto kOperation = Operation::neighborhood_neighborhood;
-  KernelRow result = row("naive_cuda_neighborhood_neighborhood", kOperation, cost<kOperation, weighted_sum_seconds>);
+  KernelRow result = row("naive_cuda_neighborhood_neighborhood", kOperation, cost<kOperation, neighborhood_seconds>);
   result.neighborhood_neighborhood = launch<&Operators::neighborhood_neighborhood, NeighborhoodNeighborhoodViews>;
   return result;
 }
 
 constexpr KernelRow inverse_row() {
   constexpr auto kOperation = Operation::inverse_neighborhood;
-  KernelRow result = row("naive_cuda_inverse_neighborhood", kOperation, cost<kOperation, weighted_sum_seconds>);
+  KernelRow result = row("naive_cuda_inverse_neighborhood", kOperation, cost<kOperation, inverse_seconds>);
   result.inverse_neighborhood = launch<&Operators::inverse_neighborhood, InverseNeighborhoodViews>;
   return result;
 }
