@@ -7,7 +7,6 @@
 #include <memory>
 #include <string_view>
 #include <unordered_map>
-#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -129,12 +128,10 @@ struct Inputs {
   }
 };
 
-Operation operation_named(std::string_view name) {
-  const auto* found = std::find_if(kOperations.begin(), kOperations.end(),
-                                   [&](Operation operation) { return name_of(operation) == name; });
-  if (found != kOperations.end()) return *found;
-  std::vector<std::string_view> names;
-  for (const Operation operation : kOperations) names.push_back(name_of(operation));
+Operation known_operation(std::string_view name) {
+  if (const auto operation = operation_named(name)) return *operation;
+  std::array<std::string_view, kOperations.size()> names;
+  std::transform(kOperations.begin(), kOperations.end(), names.begin(), [](Operation o) { return name_of(o); });
   throw Error(ErrorKind::invalid_argument, fmt::format("operation = {}; allowed: {}", name, fmt::join(names, ", ")));
 }
 
@@ -182,7 +179,7 @@ Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t bat
   problem.dim_v = dim_v;
   problem.extra_kv = additional_tokens;
   problem.dtype = dtype_named(dtype);
-  return *cached_plan({problem, operation_named(operation), neighborhood.backend});
+  return *cached_plan({problem, known_operation(operation), neighborhood.backend});
 }
 
 void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle value,

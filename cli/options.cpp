@@ -93,8 +93,8 @@ PlanOptions PlanningOptions::resolve(const Problem& problem, Operation operation
 }
 
 void OperationOptions::add(CLI::App& command) {
-  std::vector<std::string> names;
-  for (const Operation operation : kOperations) names.emplace_back(name_of(operation));
+  std::vector<std::string> names(kOperations.size());
+  std::transform(kOperations.begin(), kOperations.end(), names.begin(), [](Operation o) { return name_of(o); });
   CLI::Option* forward = command.add_flag("--forward", forward_, "The forward pass only");
   CLI::Option* backward = command.add_flag("--backward", backward_, "The backward pass only");
   command.add_option("--operation", named_, "These only, such as pointwise_neighborhood (see `vicinal info`)")
@@ -105,10 +105,8 @@ void OperationOptions::add(CLI::App& command) {
 
 std::vector<Operation> OperationOptions::operations() const {
   std::vector<Operation> result;
-  for (const std::string& name : named_) {
-    result.push_back(*std::find_if(kOperations.begin(), kOperations.end(),
-                                   [&](Operation operation) { return name_of(operation) == name; }));
-  }
+  result.reserve(kOperations.size());
+  for (const std::string& name : named_) result.push_back(operation_named(name).value());  // the parser checked it
   if (!result.empty()) return result;
   if (forward_ || !backward_) result.push_back(Operation::forward);
   if (backward_ || !forward_) result.push_back(Operation::backward);

@@ -36,6 +36,9 @@ constexpr bool is_unfused(Operation operation) { return operation >= Operation::
 /// "forward", "backward", "pointwise_neighborhood", ...: the enumerator.
 VICINAL_API std::string_view name_of(Operation operation) noexcept;
 
+/// The operation of that name, if there is one.
+VICINAL_API std::optional<Operation> operation_named(std::string_view name) noexcept;
+
 /// How a kernel cuts the token grid. All boxes are in positions inside one dilation phase, axes padded to rank 3.
 struct Tiling {
   PerAxis<std::int64_t> query_tile{1, 1, 1};  ///< queries that share one softmax block; volume <= `rows`

@@ -128,6 +128,8 @@ class Computation {
       add_scaled(output, rounded_to(rounding_, k.probability), k.value);
       out_.magnitudes.output[row] += std::pow(k.probability * norm(k.value), 2);
     }
+    // Before the gradients: a backward pass has no output but the one that was stored.
+    for (double& value : output) value = rounded_to(rounding_, value);
     out_.results.logsumexp[row] = peak + std::log(sum);
     if (backward_) add_gradients(row, query, output, keys);
   }
@@ -138,8 +140,7 @@ class Computation {
     const double grad_logsumexp = in_.grad_logsumexp.empty() ? 0.0 : in_.grad_logsumexp[row];
     const std::span<double> grad_query = row_of(out_.results.grad_query, row, grid_.dim);
     const auto grad_probability = [&](const Attended& k) { return rounded_to(rounding_, dot(grad_output, k.value)); };
-    double delta = -grad_logsumexp;
-    for (const Attended& k : keys) delta += k.probability * grad_probability(k);
+    const double delta = dot(grad_output, output) - grad_logsumexp;
     // Dot products of random rows are smaller than the product of their norms by the root of their length.
     const double grad_norm = norm(grad_output) / std::sqrt(static_cast<double>(grid_.dim_v));
     for (const Attended& k : keys) {

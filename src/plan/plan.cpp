@@ -109,6 +109,13 @@ std::string_view name_of(Operation operation) noexcept {
   return "unknown";
 }
 
+std::optional<Operation> operation_named(std::string_view name) noexcept {
+  for (const Operation operation : kOperations) {
+    if (name_of(operation) == name) return operation;
+  }
+  return std::nullopt;
+}
+
 Plan make_plan(const Problem& problem, Operation operation, const PlanOptions& options) {
   if (const Status s = validate(problem, operation); !s.ok()) throw Error(ErrorKind::invalid_argument, s.reason());
   if (options.tiling) {

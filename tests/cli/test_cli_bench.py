@@ -28,6 +28,14 @@ def test_a_problem(vicinal: Program) -> None:
     ]
 
 
+def test_unfused_operations(vicinal: Program) -> None:
+    names = ("pointwise_neighborhood", "neighborhood_neighborhood", "inverse_neighborhood", "bias_gradient")
+    chosen = " ".join(f"--operation {name}" for name in names)
+    problem = "--layout 8x8 --window 3 --dim 8 --extra-kv 2 --dtype fp16"
+    lines = succeeded(vicinal("bench", QUICK, problem, chosen)).splitlines()[2:]
+    assert [line.split()[2] for line in lines] == list(names)
+
+
 def test_a_suite_and_its_record(vicinal: Program, tmp_path: Path) -> None:
     suite = write_suite(
         tmp_path,

@@ -41,6 +41,16 @@ def test_plan_explains_both_passes(vicinal: Program) -> None:
     assert "backward" not in succeeded(vicinal("plan --forward", PROBLEM)).splitlines()[0]
 
 
+def test_plan_of_one_operation(vicinal: Program) -> None:
+    plans = json.loads(succeeded(vicinal("plan --json --operation bias_gradient", PROBLEM)))
+    assert [(plan["operation"], plan["kernel"]) for plan in plans] == [("bias_gradient", "naive_cpu_bias_gradient")]
+    assert "--forward excludes --operation" in refused(vicinal("plan --forward --operation backward", PROBLEM))
+    assert "--operation: sideways not in {forward," in refused(vicinal("plan --operation sideways", PROBLEM))
+    assert "dim_v = 8 with dim = 16; allowed for bias_gradient: dim_v = dim" in refused(
+        vicinal("plan --operation bias_gradient --dim-v 8", PROBLEM)
+    )
+
+
 def test_plan_as_json(vicinal: Program) -> None:
     every_option = (
         "--layout 12x10x8 --window 3x4x5 --stride 1x2x3 --dilation 2x1x1 --causal 1,0,0 --batch 2 --heads 4"

@@ -15,23 +15,6 @@ namespace {
 constexpr std::int64_t kTokens = 8;
 constexpr std::int64_t kDim = 4;
 
-/// A contiguous [1, kTokens, 1, width] tensor over `data`.
-vicinal::Tensor tokens_of(std::vector<float>& data, std::int64_t width) {
-  vicinal::Tensor tensor;
-  tensor.data = data.data();
-  tensor.rank = 4;
-  tensor.sizes = {1, kTokens, 1, width};
-  tensor.strides = {kTokens * width, width, width, 1};
-  return tensor;
-}
-
-/// A contiguous [1, kTokens, 1] tensor over `data`.
-vicinal::Tensor logsumexp_of(std::vector<float>& data) {
-  vicinal::Tensor tensor = tokens_of(data, 1);
-  tensor.rank = 3;
-  return tensor;
-}
-
 bool close(double actual, double expected) { return std::abs(actual - expected) < 1e-5; }
 
 /// Runs the attention; true where every value is right.
@@ -61,11 +44,11 @@ bool attention_is_right() {
   execution.workspace_bytes = plan.workspace_bytes;
 
   vicinal::ForwardTensors tensors;
-  tensors.query = tokens_of(query, kDim);
-  tensors.key = tokens_of(key, kDim);
-  tensors.value = tokens_of(value, 1);
-  tensors.output = tokens_of(output, 1);
-  tensors.logsumexp = logsumexp_of(logsumexp);
+  tensors.query = vicinal::contiguous(query.data(), {1, kTokens, 1, kDim});
+  tensors.key = vicinal::contiguous(key.data(), {1, kTokens, 1, kDim});
+  tensors.value = vicinal::contiguous(value.data(), {1, kTokens, 1, 1});
+  tensors.output = vicinal::contiguous(output.data(), {1, kTokens, 1, 1});
+  tensors.logsumexp = vicinal::contiguous(logsumexp.data(), {1, kTokens, 1});
   vicinal::run(plan, tensors, execution);
 
   const std::array<double, kTokens> mean_of_window{1, 1, 2, 3, 4, 5, 6, 6};  // pushed inward at both ends

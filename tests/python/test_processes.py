@@ -1,4 +1,4 @@
-"""Fork after parallel work, and calls from several threads."""
+"""Fork after parallel work, calls from several threads, and a PyTorch that lacks something."""
 
 from __future__ import annotations
 
@@ -41,6 +41,25 @@ def test_a_fork_after_parallel_work_computes_the_same(imports: str, before: str)
     program = FORK.format(imports=imports, before=before)
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env=environment)
+
+
+LACKING = """
+import torch
+del torch._C._is_any_autocast_enabled  # private, so it may go
+import vicinal
+import vicinal._torch
+assert not vicinal._torch._SHORT_WAY_EXISTS
+x = torch.randn(1, 16, 2, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+output = vicinal.na1d(x, x, x, 16)
+heads = x.transpose(1, 2)
+expected = torch.nn.functional.scaled_dot_product_attention(heads, heads, heads).transpose(1, 2)
+torch.testing.assert_close(output, expected)
+torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), x) for y in (output, expected)))
+"""
+
+
+def test_a_pytorch_without_the_private_functions() -> None:
+    subprocess.run([sys.executable, "-c", LACKING], check=True, timeout=120)
 
 
 class Attended(torch.utils.data.Dataset):

@@ -329,7 +329,7 @@ def test_an_empty_batch() -> None:
     query, key, value, additional_keys, additional_values = (x[:0] for x in PROBLEM.tensors())
     rpb = bias_of(PROBLEM, requires_grad=True)
     output = attend(query, key, value, rpb, additional_keys, additional_values)
-    assert output.shape == (0, 5, 6, 4, 3)
+    assert output.shape == (0, 5, 6, 4, 8)
     output.sum().backward()
     assert not rpb.grad.any()
 

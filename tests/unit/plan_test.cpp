@@ -207,8 +207,8 @@ TEST(Cost, CountsEachTensorOnce) {
   p.dim_v = 8;
   const double weights = 2 * tokens * 4 * (13 * 13 + 10);
   EXPECT_EQ(weight_elements(p), weights);
-  for (const Operation operation : {Operation::pointwise_neighborhood, Operation::neighborhood_neighborhood,
-                                    Operation::inverse_neighborhood}) {
+  for (const Operation operation :
+       {Operation::pointwise_neighborhood, Operation::neighborhood_neighborhood, Operation::inverse_neighborhood}) {
     EXPECT_EQ(compulsory_bytes(p, operation), 2 * (weights + 2 * (tokens + 10) * 2 * 8 + 2 * tokens * 4 * 8));
   }
   EXPECT_EQ(compulsory_bytes(p, Operation::bias_gradient), 2 * weights);

@@ -64,7 +64,11 @@ TEST(UnfusedProblem, HasWeightsThatCanBeIndexed) {
 
 TEST(Operations, HaveDistinctNames) {
   std::set<std::string_view> names;
-  for (const Operation operation : kOperations) names.insert(name_of(operation));
+  for (const Operation operation : kOperations) {
+    names.insert(name_of(operation));
+    EXPECT_EQ(operation_named(name_of(operation)), operation);
+  }
+  EXPECT_EQ(operation_named("sideways"), std::nullopt);
   EXPECT_EQ(names.size(), kOperations.size());
   EXPECT_EQ(name_of(Operation::neighborhood_neighborhood), "neighborhood_neighborhood");
   EXPECT_FALSE(is_unfused(Operation::backward));

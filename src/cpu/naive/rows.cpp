@@ -48,7 +48,7 @@ Cost cost(const Problem& grid, const Tiling& /*tiling*/) {
 
 /// What the rows have in common.
 template <Operation kOperation>
-constexpr KernelRow row(std::string_view name, std::size_t (*workspace)(const Problem&, const Tiling&)) {
+constexpr KernelRow row(std::string_view name, std::size_t (*workspace)(const Problem&, const Tiling&)) noexcept {
   return {
       .name = name,
       .backend = "naive",
@@ -64,7 +64,7 @@ constexpr KernelRow row(std::string_view name, std::size_t (*workspace)(const Pr
 
 /// A row with what it launches.
 template <class Launch>
-constexpr KernelRow launching(KernelRow row, Launch KernelRow::* member, Launch launch) {
+constexpr KernelRow launching(KernelRow row, Launch KernelRow::* member, Launch launch) noexcept {
   row.*member = launch;
   return row;
 }
