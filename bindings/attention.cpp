@@ -203,7 +203,8 @@ void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::
 void backward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle value,
               nb::handle additional_keys, nb::handle additional_values, nb::handle output, nb::handle logsumexp,
               nb::handle grad_output, nb::handle grad_logsumexp, nb::handle grad_query, nb::handle grad_key,
-              nb::handle grad_value, nb::handle grad_additional_keys, nb::handle grad_additional_values, nb::handle where) {
+              nb::handle grad_value, nb::handle grad_additional_keys, nb::handle grad_additional_values,
+              nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const Inputs inputs(query, key, value, additional_keys, additional_values);
   const auto plan = cached_plan({inputs.problem(neighborhood), Operation::backward, neighborhood.backend});

@@ -20,8 +20,9 @@ void Place::Free::operator()(std::byte* memory) const { ::operator delete(memory
 Place::Place(const Plan& plan, nb::handle where) {
   const bool on_cpu = PyLong_Check(where.ptr());
   if (on_cpu != (plan.problem.device.type == DeviceType::cpu)) {
-    throw Error(ErrorKind::invalid_argument, "where is for another kind of device than the tensors are on; allowed: "
-                                             "threads for the CPU, (stream, allocate) for CUDA");
+    throw Error(ErrorKind::invalid_argument,
+                "where is for another kind of device than the tensors are on; allowed: "
+                "threads for the CPU, (stream, allocate) for CUDA");
   }
   execution_.workspace_bytes = plan.workspace_bytes;
   if (on_cpu) {

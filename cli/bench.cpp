@@ -74,10 +74,7 @@ Device device_of(const std::vector<bench::NamedProblem>& problems) {
                 fmt::format("{} and {} are on different devices; allowed: one device, as --device chooses for all",
                             problems.front().name, named.name));
   }
-  const auto gpus = static_cast<int>(cuda::devices().size());
-  if (device.type == DeviceType::cuda && device.index >= gpus) {
-    throw Error(ErrorKind::invalid_argument, fmt::format("device = cuda:{}; this machine has {}", device.index, gpus));
-  }
+  require_device(device);
   return device;
 }
 

@@ -78,26 +78,30 @@ kernel_tests() { "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter='*cu
 unit_tests() { "$build/tests/unit/vicinal_unit_tests"; }
 sweep() { "$build/cli/vicinal" check --device cuda --seed 1 --cases "$cases"; }
 
-sanitizer() {  # sanitizer TOOL [OPTION...]: on a few small problems
-  local tool=$1
-  shift
-  compute-sanitizer --tool "$tool" "$@" --error-exitcode 9 \
-    "$build/cli/vicinal" check --device cuda --seed 3 --cases 8 --size 0.02
+sanitizer() {  # sanitizer TOOL: on a few small problems, and on some that kernels of one shape do not refuse
+  compute-sanitizer --tool "$1" --error-exitcode 9 "$build/cli/vicinal" check --device cuda --seed 3 --cases 8 \
+    --size 0.02 &&
+    compute-sanitizer --tool "$1" --error-exitcode 9 "$build/cli/vicinal" check --device cuda --seed 3 --cases 100 \
+      --size 0.02 --kernel tiled_cuda_pointwise_neighborhood
 }
 
-python_tests() {
-  local package=$work/python
+package=$work/python
+with_package() {  # with_package COMMAND...: where Python finds vicinal
   rm -rf "$package"
   cp -r python "$package" && cp "${extension:-$(echo "$build"/bindings/_ext*.so)}" "$package/vicinal/" || return
-  PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH} python3 -m pytest -q -p no:cacheprovider tests/python/test_cuda.py
+  PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH} "$@"
 }
+python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/python/test_cuda.py; }
+overhead() { with_package python3 -m benchmarks.overhead --device cuda; }
 
 benchmark() {
-  local dtype problems
+  local dtype problems options
   for dtype in fp16 fp32; do
-    for problems in 1d 2d 3d_16; do
+    for problems in 1d 2d 3d_16 3d_hunyuan; do
+      options=(--seconds 0.3)
+      [[ $problems == 3d_hunyuan ]] && options=(--seconds 0 --repetitions 1)  # seconds each
       "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/headline.json --only "$problems" --cold \
-        --dtype "$dtype" --seconds 0.3 --json "$work/bench-$problems-$dtype.json" || return
+        --dtype "$dtype" "${options[@]}" --json "$work/bench-$problems-$dtype.json" || return
     done
   done
 }
@@ -114,11 +118,10 @@ step unit unit_tests || failed=1
 step kernels kernel_tests || failed=1
 step sweep sweep || failed=1
 step python python_tests || failed=1
-for tool in memcheck racecheck synccheck; do
+step overhead overhead || failed=1
+for tool in memcheck racecheck synccheck initcheck; do
   step "$tool" sanitizer "$tool" || failed=1
 done
-# Poison is copied to the device before each run, so initcheck sees no uninitialised tensors; workspaces are poison too.
-step initcheck sanitizer initcheck || failed=1
 step benchmark benchmark || failed=1
 write_record || failed=1
 exit $failed

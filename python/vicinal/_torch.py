@@ -91,7 +91,6 @@ def _attention_backward_kernel(*arguments):
     return _backward(*arguments[:-PARAMETER_COUNT], _parameters_of(*arguments[-PARAMETER_COUNT:]))
 
 
-# On CUDA the planner answers: it names what each kernel lacks.
 for _device in ("CPU", "CUDA"):
     _library.impl("attention", _attention_kernel, _device)
     _library.impl("attention_backward", _attention_backward_kernel, _device)

@@ -167,7 +167,6 @@ def _differentiate_bias(ctx, grad_rpb):
 def _define(signature, kernel, fake, setup_context, backward):
     name = "vicinal::" + signature[: signature.index("(")]
     _library.define(signature, tags=(torch.Tag.pt2_compliant_tag,))
-    # On CUDA the planner answers: it names what each kernel lacks.
     for device in ("CPU", "CUDA"):
         _library.impl(name, kernel, device)
     torch.library.register_fake(name, fake, lib=_library)

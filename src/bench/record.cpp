@@ -49,7 +49,8 @@ Key key_of(const Json& result) {
 
 }  // namespace
 
-Json make_record(const Device& device, const Roofline& roofline, int threads, bool cold, const std::vector<Result>& results) {
+Json make_record(const Device& device, const Roofline& roofline, int threads, bool cold,
+                 const std::vector<Result>& results) {
   Json list = Json::array();
   for (const Result& result : results) list.push_back(result_json(result));
   return {{"vicinal", kVersion},

@@ -56,8 +56,9 @@ void run_anywhere(const Plan& plan, Tensors tensors, const std::vector<std::span
   run.begin();
   for (const auto& spec : Pass<Tensors>::kInputs) tensors.*spec.tensor = run.on_device(tensors.*spec.tensor);
   for (const auto& spec : Pass<Tensors>::kResults) tensors.*spec.tensor = run.on_device(tensors.*spec.tensor);
-  vicinal::run(plan, tensors,
-               {.workspace = run.address(workspace.data()), .workspace_bytes = plan.workspace_bytes, .threads = threads});
+  vicinal::run(
+      plan, tensors,
+      {.workspace = run.address(workspace.data()), .workspace_bytes = plan.workspace_bytes, .threads = threads});
   run.end();
 }
 

@@ -5,7 +5,7 @@
 namespace vicinal::cuda {
 
 struct Peak {
-  double bytes_per_second = 0;  ///< of a copy much larger than the caches, reads and writes both counted
+  double bytes_per_second = 0;         ///< of a copy much larger than the caches, reads and writes both counted
   double matrix_multiply_adds_16 = 0;  ///< per second: fp16 matrix products with fp32 sums, by mma.sync
   double multiply_adds_32 = 0;         ///< per second: fp32 fused multiply-adds
   double multiply_adds_64 = 0;         ///< per second: the same in fp64

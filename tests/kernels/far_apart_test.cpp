@@ -1,6 +1,6 @@
 // Tensors whose elements are more than 2^31 elements apart along every dimension: offsets that pass through 32 bits
-// anywhere read or write somewhere else. On the CPU their memory is reserved but, but for a few pages, never touched; on
-// a GPU they lie in the gaps of each other.
+// anywhere read or write somewhere else. On the CPU their memory is reserved but, but for a few pages, never touched;
+// on a GPU they lie in the gaps of each other.
 
 #include <sys/mman.h>
 
