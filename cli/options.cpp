@@ -110,7 +110,9 @@ void OperationOptions::add(CLI::App& command) {
 std::vector<Operation> OperationOptions::operations() const {
   std::vector<Operation> result;
   result.reserve(kOperations.size());
-  for (const std::string& name : named_) result.push_back(operation_named(name).value());  // the parser checked it
+  for (const std::string& name : named_) {
+    if (const auto operation = operation_named(name)) result.push_back(*operation);  // as the parser made sure
+  }
   if (!result.empty()) return result;
   if (forward_ || !backward_) result.push_back(Operation::forward);
   if (backward_ || !forward_) result.push_back(Operation::backward);

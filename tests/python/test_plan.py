@@ -56,6 +56,16 @@ def test_dtypes(dtype: object, name: str) -> None:
     assert f"--dtype {name}" in vicinal.plan((4, 5, 6), 3, dtype=dtype).problem
 
 
+def test_unfused_operations() -> None:
+    for operation in ("pointwise_neighborhood", "neighborhood_neighborhood", "inverse_neighborhood", "bias_gradient"):
+        plan = vicinal.plan((12, 10), 5, heads=2, dim=8, operation=operation)
+        assert plan.operation == operation
+        work = plan.needed_multiply_adds / (12 * 10 * 5 * 5 * 2)
+        assert work == (1 if operation == "bias_gradient" else 8)
+    with pytest.raises(ValueError, match="dim_v = 4 with dim = 8; allowed for pointwise_neighborhood: dim_v = dim"):
+        vicinal.plan(12, 5, dim=8, dim_v=4, operation="pointwise_neighborhood")
+
+
 def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"kernel_size\[1\] = 7, but layout\[1\] = 6"):
         vicinal.plan((8, 6), 7)

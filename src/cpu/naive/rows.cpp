@@ -39,7 +39,7 @@ constexpr double weight_passes(Operation operation) {
 
 template <Operation kOperation>
 Cost cost(const Problem& grid, const Tiling& /*tiling*/) {
-  constexpr double kPerCycle = 0.8;  // measured: head dim 32, without SIMD beyond SSE2
+  constexpr double kPerCycle = 1.0;  // measured: head dim 32, without SIMD beyond SSE2
   const double work = multiply_adds(grid, kOperation, needed_pairs(grid));
   const double bytes = compulsory_bytes(grid, kOperation) + weight_passes(kOperation) * weight_elements(grid) *
                                                                 static_cast<double>(cpu::number_bytes(grid.dtype));
