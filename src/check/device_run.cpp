@@ -36,7 +36,9 @@ void DeviceRun::begin() {
   if (on_host()) return;
   copy_ = device_memory(device_.index, bytes_);
   std::vector<std::byte> all(bytes_, std::byte{0xff});
-  for (const Piece& piece : pieces_) std::copy(piece.memory.begin(), piece.memory.end(), all.begin() + piece.offset);
+  for (const Piece& piece : pieces_) {
+    std::copy(piece.memory.begin(), piece.memory.end(), std::span(all).subspan(piece.offset).begin());
+  }
   cuda::copy(device_.index, copy_.get(), all.data(), bytes_);
 }
 
@@ -64,7 +66,10 @@ void DeviceRun::end() {
   cuda::synchronize(device_.index);
   std::vector<std::byte> all(bytes_);
   cuda::copy(device_.index, all.data(), copy_.get(), bytes_);
-  for (const Piece& piece : pieces_) std::copy_n(all.begin() + piece.offset, piece.memory.size(), piece.memory.begin());
+  for (const Piece& piece : pieces_) {
+    const std::span<std::byte> result = std::span(all).subspan(piece.offset, piece.memory.size());
+    std::copy(result.begin(), result.end(), piece.memory.begin());
+  }
 }
 
 }  // namespace vicinal::check

@@ -86,6 +86,7 @@ class Memory {
   template <class Tensors>
   void run_near(const Plan& plan, const Tensors& tensors) {
     std::vector<std::span<std::byte>> memory;
+    memory.reserve(near_.size());
     for (std::vector<float>& values : near_) memory.push_back(std::as_writable_bytes(std::span(values)));
     check::run_anywhere(plan, tensors, memory, Workspace(plan).memory(), 0);
   }

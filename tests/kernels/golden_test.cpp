@@ -99,6 +99,7 @@ class Tensors {
   template <class PassTensors>
   void run(const Plan& plan, const PassTensors& tensors) {
     std::vector<std::span<std::byte>> memory;
+    memory.reserve(tensors_.size());
     for (const auto& tensor : tensors_) memory.push_back(tensor->memory());
     check::run_anywhere(plan, tensors, memory, Workspace(plan).memory(), 0);
   }

@@ -18,7 +18,7 @@ namespace vicinal::cuda::naive {
 inline constexpr int kTiledDim = 32;
 inline constexpr std::int64_t kTiledWindowLeast = 3;
 inline constexpr std::int64_t kTiledWindowMost = 13;
-inline constexpr std::int64_t kSharedBytes = 48 * 1024;  // that every launch may ask for
+inline constexpr std::int64_t kSharedBytes = 49152;  // that every launch may ask for
 
 /// Bytes of shared memory for the queries and keys of a tile.
 inline std::int64_t tiled_shared_bytes(const Problem& grid, const PerAxis<std::int64_t>& tile) {
