@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
-#include <new>
 #include <string_view>
 #include <unordered_map>
 
@@ -15,6 +14,7 @@
 #include <nanobind/stl/string.h>
 
 #include "arrays.h"
+#include "execution.h"
 #include "vicinal/attention.h"
 #include "vicinal/error.h"
 
@@ -62,24 +62,6 @@ std::shared_ptr<const Plan> cached_plan(PlanKey key) {
   plans.emplace(std::move(key), plan);
   return plan;
 }
-
-/// Memory for one call.
-class Workspace {
- public:
-  explicit Workspace(std::size_t bytes)
-      : bytes_(bytes), data_(bytes == 0 ? nullptr : ::operator new(bytes, kAlignment)) {}
-  ~Workspace() { ::operator delete(data_, kAlignment); }
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-
-  [[nodiscard]] Execution execution(int threads) const { return {data_, bytes_, threads, nullptr}; }
-
- private:
-  static constexpr std::align_val_t kAlignment{64};
-
-  std::size_t bytes_;
-  void* data_;
-};
 
 template <class T>
 void fill(const char* name, const nb::tuple& values, int rank, PerAxis<T>& result) {
@@ -146,13 +128,6 @@ struct Inputs {
   }
 };
 
-template <class Tensors>
-void run_without_gil(const Plan& plan, const Tensors& tensors, int threads) {
-  const nb::gil_scoped_release released;
-  const Workspace workspace(plan.workspace_bytes);
-  run(plan, tensors, workspace.execution(threads));
-}
-
 Operation known_operation(std::string_view name) {
   if (const auto operation = operation_named(name)) return *operation;
   std::array<std::string_view, kOperations.size()> names;
@@ -191,12 +166,6 @@ std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation
   return cached_plan({problem, operation, backend});
 }
 
-void execute(const Plan& plan, int threads, const std::function<void(const Execution&)>& run) {
-  const nb::gil_scoped_release released;
-  const Workspace workspace(plan.workspace_bytes);
-  run(workspace.execution(threads));
-}
-
 Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t batch, std::int64_t heads,
           std::int64_t heads_kv, std::int64_t dim, std::int64_t dim_v, std::int64_t additional_tokens,
           std::string_view dtype, std::string_view operation) {
@@ -215,7 +184,7 @@ Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t bat
 
 void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle value,
              nb::handle additional_keys, nb::handle additional_values, nb::handle output, nb::handle logsumexp,
-             int threads) {
+             nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const Inputs inputs(query, key, value, additional_keys, additional_values);
   const auto plan = cached_plan({inputs.problem(neighborhood), Operation::forward, neighborhood.backend});
@@ -228,13 +197,14 @@ void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::
       .output = result_of(output, "output"),
       .logsumexp = result_of(logsumexp, "logsumexp"),
   };
-  run_without_gil(*plan, tensors, threads);
+  run_without_gil(*plan, tensors, where);
 }
 
 void backward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle value,
               nb::handle additional_keys, nb::handle additional_values, nb::handle output, nb::handle logsumexp,
               nb::handle grad_output, nb::handle grad_logsumexp, nb::handle grad_query, nb::handle grad_key,
-              nb::handle grad_value, nb::handle grad_additional_keys, nb::handle grad_additional_values, int threads) {
+              nb::handle grad_value, nb::handle grad_additional_keys, nb::handle grad_additional_values,
+              nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const Inputs inputs(query, key, value, additional_keys, additional_values);
   const auto plan = cached_plan({inputs.problem(neighborhood), Operation::backward, neighborhood.backend});
@@ -254,7 +224,7 @@ void backward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb:
       .grad_extra_key = result_of(grad_additional_keys, "grad_additional_keys"),
       .grad_extra_value = result_of(grad_additional_values, "grad_additional_values"),
   };
-  run_without_gil(*plan, tensors, threads);
+  run_without_gil(*plan, tensors, where);
 }
 
 }  // namespace vicinal::python

@@ -4,7 +4,6 @@
 // two passes.
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,25 +39,22 @@ struct Neighborhood {
 /// The plan for a problem, made once and then kept. The GIL must be held. Throws `Error` as make_plan does.
 std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const std::string& backend);
 
-/// Calls `run` without the GIL, with `threads` threads and the workspace that the plan asks for.
-void execute(const Plan& plan, int threads, const std::function<void(const Execution&)>& run);
-
 /// The plan for tensors of the given sizes. Throws `Error` as make_plan does.
 Plan plan(const nanobind::tuple& parameters, const nanobind::tuple& layout, std::int64_t batch, std::int64_t heads,
           std::int64_t heads_kv, std::int64_t dim, std::int64_t dim_v, std::int64_t additional_tokens,
           std::string_view dtype, std::string_view operation);
 
 /// Runs a forward pass on arrays that `tensor_of` reads, and writes `output` and, unless it is None, `logsumexp`.
-/// Other Python threads run meanwhile. `threads` 0: as many as OpenMP would use.
+/// Other Python threads run meanwhile. `where`: see execution.h.
 void forward(const nanobind::tuple& parameters, nanobind::handle query, nanobind::handle key, nanobind::handle value,
              nanobind::handle additional_keys, nanobind::handle additional_values, nanobind::handle output,
-             nanobind::handle logsumexp, int threads);
+             nanobind::handle logsumexp, nanobind::handle where);
 
 /// The same for a backward pass: writes the five gradients; those of additional tokens are None where there are none.
 void backward(const nanobind::tuple& parameters, nanobind::handle query, nanobind::handle key, nanobind::handle value,
               nanobind::handle additional_keys, nanobind::handle additional_values, nanobind::handle output,
               nanobind::handle logsumexp, nanobind::handle grad_output, nanobind::handle grad_logsumexp,
               nanobind::handle grad_query, nanobind::handle grad_key, nanobind::handle grad_value,
-              nanobind::handle grad_additional_keys, nanobind::handle grad_additional_values, int threads);
+              nanobind::handle grad_additional_keys, nanobind::handle grad_additional_values, nanobind::handle where);
 
 }  // namespace vicinal::python

@@ -135,23 +135,23 @@ void bind_attention(nb::module_& module) {
   module.def("plan", &plan, "parameters"_a, "layout"_a, "batch"_a, "heads"_a, "heads_kv"_a, "dim"_a, "dim_v"_a,
              "additional_tokens"_a, "dtype"_a, "operation"_a, "The plan for tensors of these sizes on the CPU");
   module.def("forward", &forward, "parameters"_a, "query"_a, "key"_a, "value"_a, "additional_keys"_a.none(),
-             "additional_values"_a.none(), "output"_a, "logsumexp"_a.none(), "threads"_a,
+             "additional_values"_a.none(), "output"_a, "logsumexp"_a.none(), "where"_a,
              "Writes output and, unless it is None, logsumexp; releases the GIL");
   module.def("backward", &backward, "parameters"_a, "query"_a, "key"_a, "value"_a, "additional_keys"_a.none(),
              "additional_values"_a.none(), "output"_a, "logsumexp"_a, "grad_output"_a, "grad_logsumexp"_a.none(),
              "grad_query"_a, "grad_key"_a, "grad_value"_a, "grad_additional_keys"_a.none(),
-             "grad_additional_values"_a.none(), "threads"_a, "Writes the gradients; releases the GIL");
+             "grad_additional_values"_a.none(), "where"_a, "Writes the gradients; releases the GIL");
 }
 
 void bind_unfused(nb::module_& module) {
   module.def("pointwise_neighborhood", &pointwise_neighborhood, "parameters"_a, "query"_a, "key"_a,
-             "additional_keys"_a.none(), "rpb"_a.none(), "attn"_a, "masked_is_zero"_a, "threads"_a,
+             "additional_keys"_a.none(), "rpb"_a.none(), "attn"_a, "masked_is_zero"_a, "where"_a,
              "Writes attn, with 0 in masked slots or else -inf; releases the GIL");
   module.def("neighborhood_neighborhood", &neighborhood_neighborhood, "parameters"_a, "attn"_a, "value"_a,
-             "additional_values"_a.none(), "output"_a, "threads"_a, "Writes output; releases the GIL");
+             "additional_values"_a.none(), "output"_a, "where"_a, "Writes output; releases the GIL");
   module.def("inverse_neighborhood", &inverse_neighborhood, "parameters"_a, "attn"_a, "grad_output"_a, "grad_value"_a,
-             "grad_additional_values"_a.none(), "threads"_a, "Writes the gradients of values; releases the GIL");
-  module.def("bias_gradient", &bias_gradient, "parameters"_a, "grad_attn"_a, "grad_rpb"_a, "threads"_a,
+             "grad_additional_values"_a.none(), "where"_a, "Writes the gradients of values; releases the GIL");
+  module.def("bias_gradient", &bias_gradient, "parameters"_a, "grad_attn"_a, "grad_rpb"_a, "where"_a,
              "Writes grad_rpb; releases the GIL");
 }
 

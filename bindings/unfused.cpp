@@ -6,6 +6,7 @@
 
 #include "arrays.h"
 #include "attention.h"
+#include "execution.h"
 #include "vicinal/error.h"
 #include "vicinal/unfused.h"
 
@@ -50,15 +51,14 @@ std::int64_t slots_beyond_window(const Problem& problem, std::int64_t slots) {
 
 template <class Tensors>
 void plan_and_run(const Neighborhood& neighborhood, const Problem& problem, Operation operation, const Tensors& tensors,
-                  int threads) {
-  const auto plan = plan_for(problem, operation, neighborhood.backend);
-  execute(*plan, threads, [&](const Execution& execution) { run(*plan, tensors, execution); });
+                  nb::handle where) {
+  run_without_gil(*plan_for(problem, operation, neighborhood.backend), tensors, where);
 }
 
 }  // namespace
 
 void pointwise_neighborhood(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle additional_keys,
-                            nb::handle rpb, nb::handle attn, bool masked_is_zero, int threads) {
+                            nb::handle rpb, nb::handle attn, bool masked_is_zero, nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const PointwiseNeighborhoodTensors tensors{
       .query = tensor_of(query, "query"),
@@ -73,11 +73,11 @@ void pointwise_neighborhood(const nb::tuple& parameters, nb::handle query, nb::h
   require_rows("key", tensors.key, rank, "dim");
   const Problem problem = problem_of(neighborhood, tensors.query, tensors.key.sizes[rank + 1],
                                      tensors.query.sizes[rank + 2], tensors.extra_key);
-  plan_and_run(neighborhood, problem, Operation::pointwise_neighborhood, tensors, threads);
+  plan_and_run(neighborhood, problem, Operation::pointwise_neighborhood, tensors, where);
 }
 
 void neighborhood_neighborhood(const nb::tuple& parameters, nb::handle attn, nb::handle value,
-                               nb::handle additional_values, nb::handle output, int threads) {
+                               nb::handle additional_values, nb::handle output, nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const NeighborhoodNeighborhoodTensors tensors{
       .weights = tensor_of(attn, "attn"),
@@ -90,11 +90,11 @@ void neighborhood_neighborhood(const nb::tuple& parameters, nb::handle attn, nb:
   require_rows("value", tensors.value, rank, "dim");
   const Problem problem = problem_of(neighborhood, tensors.weights, tensors.value.sizes[rank + 1],
                                      tensors.value.sizes[rank + 2], tensors.extra_value);
-  plan_and_run(neighborhood, problem, Operation::neighborhood_neighborhood, tensors, threads);
+  plan_and_run(neighborhood, problem, Operation::neighborhood_neighborhood, tensors, where);
 }
 
 void inverse_neighborhood(const nb::tuple& parameters, nb::handle attn, nb::handle grad_output, nb::handle grad_value,
-                          nb::handle grad_additional_values, int threads) {
+                          nb::handle grad_additional_values, nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const InverseNeighborhoodTensors tensors{
       .weights = tensor_of(attn, "attn"),
@@ -107,10 +107,10 @@ void inverse_neighborhood(const nb::tuple& parameters, nb::handle attn, nb::hand
   require_rows("grad_value", tensors.grad_value, rank, "dim");
   const Problem problem = problem_of(neighborhood, tensors.grad_output, tensors.grad_value.sizes[rank + 1],
                                      tensors.grad_output.sizes[rank + 2], tensors.grad_extra_value);
-  plan_and_run(neighborhood, problem, Operation::inverse_neighborhood, tensors, threads);
+  plan_and_run(neighborhood, problem, Operation::inverse_neighborhood, tensors, where);
 }
 
-void bias_gradient(const nb::tuple& parameters, nb::handle grad_attn, nb::handle grad_rpb, int threads) {
+void bias_gradient(const nb::tuple& parameters, nb::handle grad_attn, nb::handle grad_rpb, nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const BiasGradientTensors tensors{
       .grad_weights = tensor_of(grad_attn, "grad_attn"),
@@ -120,7 +120,7 @@ void bias_gradient(const nb::tuple& parameters, nb::handle grad_attn, nb::handle
   require_rows("grad_attn", tensors.grad_weights, rank, "slots");
   Problem problem = problem_of(neighborhood, tensors.grad_weights, tensors.grad_weights.sizes[rank + 1], 1, {});
   problem.extra_kv = slots_beyond_window(problem, tensors.grad_weights.sizes[rank + 2]);
-  plan_and_run(neighborhood, problem, Operation::bias_gradient, tensors, threads);
+  plan_and_run(neighborhood, problem, Operation::bias_gradient, tensors, where);
 }
 
 }  // namespace vicinal::python

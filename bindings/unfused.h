@@ -10,18 +10,18 @@ namespace vicinal::python {
 /// Writes `attn`, with 0 in masked slots or else -inf.
 void pointwise_neighborhood(const nanobind::tuple& parameters, nanobind::handle query, nanobind::handle key,
                             nanobind::handle additional_keys, nanobind::handle rpb, nanobind::handle attn,
-                            bool masked_is_zero, int threads);
+                            bool masked_is_zero, nanobind::handle where);
 
 /// Writes `output`.
 void neighborhood_neighborhood(const nanobind::tuple& parameters, nanobind::handle attn, nanobind::handle value,
-                               nanobind::handle additional_values, nanobind::handle output, int threads);
+                               nanobind::handle additional_values, nanobind::handle output, nanobind::handle where);
 
 /// Writes `grad_value` and `grad_additional_values`.
 void inverse_neighborhood(const nanobind::tuple& parameters, nanobind::handle attn, nanobind::handle grad_output,
-                          nanobind::handle grad_value, nanobind::handle grad_additional_values, int threads);
+                          nanobind::handle grad_value, nanobind::handle grad_additional_values, nanobind::handle where);
 
 /// Writes `grad_rpb`.
 void bias_gradient(const nanobind::tuple& parameters, nanobind::handle grad_attn, nanobind::handle grad_rpb,
-                   int threads);
+                   nanobind::handle where);
 
 }  // namespace vicinal::python

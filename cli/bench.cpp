@@ -9,11 +9,13 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "bench/machine.h"
 #include "bench/record.h"
 #include "bench/suite.h"
 #include "bench/workload.h"
 #include "commands.h"
 #include "cpu/parallel.h"
+#include "cuda/devices.h"
 #include "options.h"
 #include "table.h"
 
@@ -58,14 +60,35 @@ std::vector<bench::NamedProblem> problems_of(const BenchArguments& arguments) {
   return chosen;
 }
 
+std::unique_ptr<bench::Clock> clock_for(const Device& device) {
+  if (device.type == DeviceType::cpu) return std::make_unique<bench::WallClock>();
+  return std::make_unique<bench::DeviceClock>(device.index);
+}
+
+/// The device of all problems, which share a roofline.
+Device device_of(const std::vector<bench::NamedProblem>& problems) {
+  const Device device = problems.front().problem.device;
+  for (const bench::NamedProblem& named : problems) {
+    if (named.problem.device == device) continue;
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("{} and {} are on different devices; allowed: one device, as --device chooses for all",
+                            problems.front().name, named.name));
+  }
+  require_device(device);
+  return device;
+}
+
 bench::Result measure(const BenchArguments& arguments, const bench::NamedProblem& named, Operation operation,
                       const bench::Roofline& roofline) {
   const Plan plan = make_plan(named.problem, operation, arguments.planning.resolve(named.problem, operation));
-  const std::int64_t copies = arguments.cold ? bench::Workload::cold_copies(plan, bench::last_level_cache_bytes()) : 1;
-  bench::Workload workload(plan, copies, arguments.threads);
-  bench::WallClock clock;
+  const Device& device = named.problem.device;
+  const std::size_t cache = device.type == DeviceType::cpu
+                                ? bench::last_level_cache_bytes()
+                                : cuda::devices().at(static_cast<std::size_t>(device.index)).cache_bytes;
+  bench::Workload workload(plan, arguments.cold ? bench::Workload::cold_copies(plan, cache) : 1, arguments.threads);
+  const std::unique_ptr<bench::Clock> clock = clock_for(device);
   const bench::Timing timing =
-      bench::measure([&](std::int64_t repetition) { workload.run(repetition); }, arguments.measure, clock);
+      bench::measure([&](std::int64_t repetition) { workload.run(repetition); }, arguments.measure, *clock);
   return {named.name, plan, timing, roofline.floor_seconds(plan.cost, named.problem.dtype)};
 }
 
@@ -88,9 +111,14 @@ ExitCode run_bench(const BenchArguments& arguments) {
   const std::vector<bench::NamedProblem> problems = problems_of(arguments);
   if (!arguments.record.empty()) bench::require_writable(arguments.record);
   const int threads = cpu::thread_count(arguments.threads);
-  const bench::Roofline roofline = bench::measure_cpu_roofline(threads);
-  fmt::print("{} threads; roofline: {} GB/s copied, {} TFLOP/s in fp32, {} in fp64\n", threads,
+  const Device device = device_of(problems);
+  const bool on_cpu = device.type == DeviceType::cpu;
+  const bench::Roofline roofline =
+      on_cpu ? bench::measure_cpu_roofline(threads) : bench::measure_cuda_roofline(device.index);
+  fmt::print("{}; roofline: {} GB/s copied, {} TFLOP/s in fp16, {} in fp32, {} in fp64\n",
+             on_cpu ? fmt::format("{} threads", threads) : bench::gpu_name(device),
              format_significant(1e-9 * roofline.bytes_per_second),
+             format_significant(2e-12 * roofline.multiply_adds_per_second_16),
              format_significant(2e-12 * roofline.multiply_adds_per_second_32),
              format_significant(2e-12 * roofline.multiply_adds_per_second_64));
   const bool on_terminal = isatty(STDERR_FILENO) == 1;
@@ -104,7 +132,7 @@ ExitCode run_bench(const BenchArguments& arguments) {
   if (on_terminal) fmt::print(stderr, "\r\033[K");
   fmt::print("{}", table_of(results));
   if (!arguments.record.empty()) {
-    bench::save_json(arguments.record, bench::make_record(roofline, threads, arguments.cold, results));
+    bench::save_json(arguments.record, bench::make_record(device, roofline, threads, arguments.cold, results));
   }
   return kSuccess;
 }

@@ -107,6 +107,7 @@ std::string command_for(const CheckArguments& arguments, const check::Case& prob
 }
 
 ExitCode run_check(const CheckArguments& arguments) {
+  require_device(arguments.problem.spec.device);
   const std::vector<const KernelRow*> kernels = chosen_kernels(arguments);
   const std::int64_t first = arguments.only_case.value_or(0);
   const std::int64_t count = arguments.problem.given_shape() || arguments.only_case ? 1 : arguments.cases;

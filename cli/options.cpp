@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <functional>
 
+#include <fmt/format.h>
+
+#include "cuda/devices.h"
+
 namespace vicinal::cli {
 namespace {
 
@@ -113,6 +117,14 @@ std::vector<Operation> OperationOptions::operations() const {
   if (forward_ || !backward_) result.push_back(Operation::forward);
   if (backward_ || !forward_) result.push_back(Operation::backward);
   return result;
+}
+
+void require_device(const Device& device) {
+  const std::size_t gpus = cuda::devices().size();
+  if (device.type == DeviceType::cpu || static_cast<std::size_t>(device.index) < gpus) return;
+  throw Error(ErrorKind::invalid_argument,
+              fmt::format("device = cuda:{}; this machine has {} CUDA devices{}", device.index, gpus,
+                          cuda::built() ? "" : " that this build, which has no CUDA code, could use"));
 }
 
 void add_threads(CLI::App& command, int& threads) {

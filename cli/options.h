@@ -81,6 +81,9 @@ class OperationOptions {
   std::vector<std::string> named_;
 };
 
+/// Throws `Error` (invalid_argument) for a CUDA device that this machine does not have.
+void require_device(const Device& device);
+
 /// --threads
 void add_threads(CLI::App& command, int& threads);
 

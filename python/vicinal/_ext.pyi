@@ -1,6 +1,6 @@
 """Attention on raw memory: the extension module. What people call is in vicinal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 __version__: str
@@ -9,6 +9,9 @@ __version__: str
 _Parameters: TypeAlias = tuple[
     tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[bool, ...], float | None, str | None
 ]
+
+# threads on the CPU; on CUDA a stream, and a function that allocates workspace of so many bytes on it
+_Where: TypeAlias = int | tuple[int, Callable[[int], Any]]
 
 class Array:
     """A strided array in memory that the caller keeps alive; strides in elements."""
@@ -65,7 +68,7 @@ def forward(
     additional_values: Any,
     output: Any,
     logsumexp: Any,
-    threads: int,
+    where: _Where,
 ) -> None: ...
 def pointwise_neighborhood(
     parameters: _Parameters,
@@ -75,10 +78,10 @@ def pointwise_neighborhood(
     rpb: Any,
     attn: Any,
     masked_is_zero: bool,
-    threads: int,
+    where: _Where,
 ) -> None: ...
 def neighborhood_neighborhood(
-    parameters: _Parameters, attn: Any, value: Any, additional_values: Any, output: Any, threads: int
+    parameters: _Parameters, attn: Any, value: Any, additional_values: Any, output: Any, where: _Where
 ) -> None: ...
 def inverse_neighborhood(
     parameters: _Parameters,
@@ -86,9 +89,9 @@ def inverse_neighborhood(
     grad_output: Any,
     grad_value: Any,
     grad_additional_values: Any,
-    threads: int,
+    where: _Where,
 ) -> None: ...
-def bias_gradient(parameters: _Parameters, grad_attn: Any, grad_rpb: Any, threads: int) -> None: ...
+def bias_gradient(parameters: _Parameters, grad_attn: Any, grad_rpb: Any, where: _Where) -> None: ...
 def backward(
     parameters: _Parameters,
     query: Any,
@@ -105,5 +108,5 @@ def backward(
     grad_value: Any,
     grad_additional_keys: Any,
     grad_additional_values: Any,
-    threads: int,
+    where: _Where,
 ) -> None: ...

@@ -34,7 +34,7 @@ def attention(
     )
     output = np.empty(query.shape[:-1] + value.shape[-1:], query.dtype)
     logsumexp = np.empty(query.shape[:-1], np.float64 if query.dtype == np.float64 else np.float32)
-    _ext.forward(parameters, *inputs, _described("output", output), _described("logsumexp", logsumexp), threads=0)
+    _ext.forward(parameters, *inputs, _described("output", output), _described("logsumexp", logsumexp), where=0)
     return (output, logsumexp) if return_lse else output
 
 

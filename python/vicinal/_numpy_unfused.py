@@ -25,7 +25,7 @@ def qk(
     )
     slots = window_size(parameters[0]) + _tokens(additional_keys)
     attn = np.empty((*query.shape[:-1], slots), query.dtype)
-    _ext.pointwise_neighborhood(parameters, *inputs, _described("attn", attn), masked_is_zero=False, threads=0)
+    _ext.pointwise_neighborhood(parameters, *inputs, _described("attn", attn), masked_is_zero=False, where=0)
     return attn
 
 
@@ -42,7 +42,7 @@ def av(
         None if additional_values is None else _described("additional_values", additional_values),
     )
     output = np.empty(attn.shape[:-1] + value.shape[-1:], attn.dtype)
-    _ext.neighborhood_neighborhood(parameters, *inputs, _described("output", output), threads=0)
+    _ext.neighborhood_neighborhood(parameters, *inputs, _described("output", output), where=0)
     return output
 
 

@@ -14,6 +14,7 @@ from torch.autograd import profiler as autograd_profiler
 
 from vicinal import _ext
 from vicinal._parameters import PARAMETER_COUNT, Parameters, warn_once
+from vicinal._torch_cuda import where
 
 _ext.register_array_type(torch.Tensor)
 torch.compiler.assume_constant_result(warn_once)  # torch.compile warns while it compiles
@@ -23,9 +24,7 @@ torch.compiler.assume_constant_result(warn_once)  # torch.compile warns while it
 
 def _forward(query, key, value, additional_keys, additional_values, parameters, with_logsumexp):
     output, logsumexp = _empty_results(query, value, with_logsumexp)
-    _ext.forward(
-        parameters, query, key, value, additional_keys, additional_values, output, logsumexp, torch.get_num_threads()
-    )
+    _ext.forward(parameters, query, key, value, additional_keys, additional_values, output, logsumexp, where(query))
     return output, logsumexp
 
 
@@ -50,7 +49,7 @@ def _backward(
     missing = (None,) * (_INPUT_COUNT - len(gradients))
     _ext.backward(
         parameters, query, key, value, additional_keys, additional_values, output, logsumexp, grad_output,
-        grad_logsumexp, *gradients, *missing, torch.get_num_threads(),
+        grad_logsumexp, *gradients, *missing, where(query),
     )  # fmt: skip
     return gradients
 
@@ -92,7 +91,6 @@ def _attention_backward_kernel(*arguments):
     return _backward(*arguments[:-PARAMETER_COUNT], _parameters_of(*arguments[-PARAMETER_COUNT:]))
 
 
-# On CUDA the planner answers: it names what each kernel lacks.
 for _device in ("CPU", "CUDA"):
     _library.impl("attention", _attention_kernel, _device)
     _library.impl("attention_backward", _attention_backward_kernel, _device)

@@ -12,6 +12,7 @@ import torch
 from vicinal import _ext
 from vicinal._parameters import PARAMETER_COUNT, Parameters, window_size
 from vicinal._torch import _PARAMETERS, _cast_as_sdpa, _library, _parameters_of, _refuse_vmap, require_supported
+from vicinal._torch_cuda import where
 
 # --- on real memory -------------------------------------------------------------------------------------------------
 
@@ -28,7 +29,7 @@ def _pointwise_neighborhood(query, key, rpb, additional_keys, masked_is_zero, *p
     attn = _empty_attn(query, key, rpb, additional_keys, masked_is_zero, *parameters)
     query, key, additional_keys = _with_rows(query, key, additional_keys)
     _ext.pointwise_neighborhood(
-        _parameters_of(*parameters), query, key, additional_keys, rpb, attn, masked_is_zero, torch.get_num_threads()
+        _parameters_of(*parameters), query, key, additional_keys, rpb, attn, masked_is_zero, where(query)
     )
     return attn
 
@@ -41,9 +42,7 @@ def _empty_attn(query, _key, _rpb, additional_keys, _masked_is_zero, kernel_size
 def _neighborhood_neighborhood(attn, value, additional_values, *parameters):
     output = _empty_output(attn, value)
     attn, value, additional_values = _with_rows(attn, value, additional_values)
-    _ext.neighborhood_neighborhood(
-        _parameters_of(*parameters), attn, value, additional_values, output, torch.get_num_threads()
-    )
+    _ext.neighborhood_neighborhood(_parameters_of(*parameters), attn, value, additional_values, output, where(attn))
     return output
 
 
@@ -56,7 +55,7 @@ def _inverse_neighborhood(attn, grad_output, heads_kv, *parameters):
     attn, grad_output = _with_rows(attn, grad_output)
     _ext.inverse_neighborhood(
         _parameters_of(*parameters), attn, grad_output, grad_value, _unless_empty(grad_additional),
-        torch.get_num_threads(),
+        where(attn),
     )  # fmt: skip
     return grad_value, grad_additional
 
@@ -76,7 +75,7 @@ def _unless_empty(additional):
 
 def _bias_gradient(grad_attn, *parameters):
     grad_rpb = _empty_rpb(grad_attn, *parameters)
-    _ext.bias_gradient(_parameters_of(*parameters), *_with_rows(grad_attn), grad_rpb, torch.get_num_threads())
+    _ext.bias_gradient(_parameters_of(*parameters), *_with_rows(grad_attn), grad_rpb, where(grad_attn))
     return grad_rpb
 
 
@@ -168,7 +167,6 @@ def _differentiate_bias(ctx, grad_rpb):
 def _define(signature, kernel, fake, setup_context, backward):
     name = "vicinal::" + signature[: signature.index("(")]
     _library.define(signature, tags=(torch.Tag.pt2_compliant_tag,))
-    # On CUDA the planner answers: it names what each kernel lacks.
     for device in ("CPU", "CUDA"):
         _library.impl(name, kernel, device)
     torch.library.register_fake(name, fake, lib=_library)

@@ -7,6 +7,7 @@
 
 #include "core/elements.h"
 #include "cpu/parallel.h"
+#include "cuda/memory.h"
 
 namespace vicinal::bench {
 namespace {
@@ -22,8 +23,29 @@ std::uint64_t hash(std::uint64_t x) {  // splitmix64: a value for each index, so
 
 }  // namespace
 
-Array::Array(std::vector<std::int64_t> extents, DType type)
-    : shape(std::move(extents)), dtype(type), memory(static_cast<std::size_t>(elements()) * size_of(type)) {}
+Buffer::Buffer(std::size_t bytes, const Device& device) : bytes_(bytes) {
+  if (device.type == DeviceType::cpu) {
+    lines_.resize((bytes + sizeof(Line) - 1) / sizeof(Line));
+  } else {
+    device_memory_ = cuda::allocate(device.index, bytes);
+  }
+}
+
+Array::Array(std::vector<std::int64_t> extents, DType type, const Device& place)
+    : shape(std::move(extents)),
+      dtype(type),
+      device(place),
+      memory(static_cast<std::size_t>(elements()) * size_of(type), place) {}
+
+Array Array::copy_on(const Device& other) const {
+  Array copy(shape, dtype, other);
+  if (other.type == DeviceType::cpu) {
+    std::copy_n(memory.data(), memory.size(), copy.memory.data());
+  } else {
+    cuda::copy(other.index, copy.memory.data(), memory.data(), memory.size());
+  }
+  return copy;
+}
 
 std::int64_t Array::elements() const {
   std::int64_t count = 1;

@@ -4,49 +4,58 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "vicinal/tensor.h"
 
 namespace vicinal::bench {
 
-/// Zeroed CPU memory that begins on a cache line.
+/// Memory that begins on a cache line: zeroed on the CPU, uninitialised on a device.
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t bytes) : lines_((bytes + sizeof(Line) - 1) / sizeof(Line)), bytes_(bytes) {}
+  /// Throws std::bad_alloc, or `Error` (system) for a device, where the memory cannot be had.
+  explicit Buffer(std::size_t bytes, const Device& device = {});
 
   [[nodiscard]] std::size_t size() const { return bytes_; }
-  [[nodiscard]] std::byte* data() { return reinterpret_cast<std::byte*>(lines_.data()); }
-  [[nodiscard]] const std::byte* data() const { return reinterpret_cast<const std::byte*>(lines_.data()); }
+  [[nodiscard]] std::byte* data() { return const_cast<std::byte*>(std::as_const(*this).data()); }
+  [[nodiscard]] const std::byte* data() const {
+    return device_memory_ ? device_memory_.get() : reinterpret_cast<const std::byte*>(lines_.data());
+  }
 
  private:
   struct alignas(64) Line {
     std::byte bytes[64];
   };
   std::vector<Line> lines_;
+  std::shared_ptr<std::byte> device_memory_;
   std::size_t bytes_ = 0;
 };
 
-/// An array on the CPU in C order: the last dimension is contiguous.
+/// An array in C order: the last dimension is contiguous.
 struct Array {
   std::vector<std::int64_t> shape;
   DType dtype = DType::fp32;
+  Device device;
   Buffer memory;
 
   Array() = default;
-  /// Elements are zero. Throws std::bad_alloc or std::length_error where the memory cannot be had.
-  Array(std::vector<std::int64_t> shape, DType dtype);
+  /// Elements are those of a `Buffer`. Throws as it does, or std::length_error.
+  Array(std::vector<std::int64_t> shape, DType dtype, const Device& device = {});
 
   [[nodiscard]] std::int64_t elements() const;
   /// This array's memory as a tensor; absent when there are no dimensions. Requires at most kMaxTensorRank of them.
-  [[nodiscard]] Tensor tensor() { return contiguous(memory.data(), shape, dtype); }
-  /// The same values, rounded to another dtype.
+  [[nodiscard]] Tensor tensor() { return contiguous(memory.data(), shape, dtype, device); }
+  /// The same array on a device. Requires an array on the CPU.
+  [[nodiscard]] Array copy_on(const Device& other) const;
+  /// The same values, rounded to another dtype. Requires an array on the CPU.
   [[nodiscard]] Array as(DType other) const;
 };
 
-/// Fills with independent values, uniform with mean 0 and variance 1, the same for the same seed.
+/// Fills an array on the CPU with independent values, uniform with mean 0 and variance 1, the same for the same seed.
 void fill_random(Array& array, std::uint64_t seed, int threads);
 
 }  // namespace vicinal::bench

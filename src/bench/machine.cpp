@@ -10,8 +10,11 @@
 #include <hwy/targets.h>
 
 #include "commit.h"
+#include "cuda/devices.h"
 
 namespace vicinal::bench {
+
+std::string gpu_name(const Device& device) { return cuda::devices().at(static_cast<std::size_t>(device.index)).name; }
 
 std::string cpu_name() {
   std::ifstream cpuinfo("/proc/cpuinfo");

@@ -6,10 +6,15 @@
 #include <string_view>
 #include <vector>
 
+#include "vicinal/tensor.h"
+
 namespace vicinal::bench {
 
 /// The processor's name as the system gives it.
 std::string cpu_name();
+
+/// A CUDA device's name, as its driver gives it; the device must exist.
+std::string gpu_name(const Device& device);
 
 /// "gcc 12.2.0" or "clang 14.0.6": what compiled this library.
 std::string compiler();

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "cuda/memory.h"
+
 namespace vicinal::bench {
 
 /// Times one span of work at a time. On the CPU that is the wall clock; a device's clock records events on its stream.
@@ -24,6 +26,17 @@ class WallClock final : public Clock {
 
  private:
   std::int64_t start_nanoseconds_ = 0;
+};
+
+/// Events on the default stream of a CUDA device. Throws `Error` (system) where one cannot be made.
+class DeviceClock final : public Clock {
+ public:
+  explicit DeviceClock(int device) : timer_(device) {}
+  void start() override { timer_.start(nullptr); }
+  double stop() override { return timer_.stop(nullptr); }
+
+ private:
+  cuda::Timer timer_;
 };
 
 struct MeasureOptions {

@@ -34,12 +34,12 @@ Shapes::Shapes(const Problem& problem)
 void ProblemArrays::allocate_results(const Problem& problem, Operation operation) {
   const Shapes shapes(problem);
   const auto allocate = [&](Array& array, const std::vector<std::int64_t>& shape) {
-    if (!shape.empty()) array = Array(shape, problem.dtype);
+    if (!shape.empty()) array = Array(shape, problem.dtype, problem.device);
   };
   switch (operation) {
     case Operation::forward:
       allocate(output, shapes.output);
-      logsumexp = Array(shapes.logsumexp, logsumexp_dtype(problem.dtype));
+      logsumexp = Array(shapes.logsumexp, logsumexp_dtype(problem.dtype), problem.device);
       return;
     case Operation::backward:
       allocate(grad_query, shapes.query);

@@ -49,7 +49,8 @@ Key key_of(const Json& result) {
 
 }  // namespace
 
-Json make_record(const Roofline& roofline, int threads, bool cold, const std::vector<Result>& results) {
+Json make_record(const Device& device, const Roofline& roofline, int threads, bool cold,
+                 const std::vector<Result>& results) {
   Json list = Json::array();
   for (const Result& result : results) list.push_back(result_json(result));
   return {{"vicinal", kVersion},
@@ -58,10 +59,12 @@ Json make_record(const Roofline& roofline, int threads, bool cold, const std::ve
           {"date", utc_now()},
           {"cpu", cpu_name()},
           {"cpu_target", chosen_cpu_target()},
+          {"gpu", device.type == DeviceType::cuda ? Json(gpu_name(device)) : Json()},
           {"threads", threads},
           {"cold", cold},
           {"roofline",
            {{"bytes_per_second", roofline.bytes_per_second},
+            {"multiply_adds_per_second_16", roofline.multiply_adds_per_second_16},
             {"multiply_adds_per_second_32", roofline.multiply_adds_per_second_32},
             {"multiply_adds_per_second_64", roofline.multiply_adds_per_second_64}}},
           {"results", list}};

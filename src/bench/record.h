@@ -25,7 +25,7 @@ struct Result {
 };
 
 /// Machine, build, date, roofline and results.
-nlohmann::ordered_json make_record(const Roofline& roofline, int threads, bool cold,
+nlohmann::ordered_json make_record(const Device& device, const Roofline& roofline, int threads, bool cold,
                                    const std::vector<Result>& results);
 
 /// Creates the file where there is none: found out before the work of a benchmark, not after it.

@@ -65,6 +65,7 @@ HWY_AFTER_NAMESPACE();
 
 #include "bench/roofline.h"
 #include "cpu/parallel.h"
+#include "cuda/peak.h"
 
 namespace vicinal::bench {
 namespace {
@@ -130,8 +131,19 @@ double Roofline::floor_seconds(const Cost& cost, DType dtype) const {
 
 Roofline measure_cpu_roofline(int threads) {
   const int count = cpu::thread_count(threads);
-  return {copy_bandwidth(count), peak_multiply_adds<float>(count, HWY_DYNAMIC_DISPATCH(multiply_adds_32)),
-          peak_multiply_adds<double>(count, HWY_DYNAMIC_DISPATCH(multiply_adds_64))};
+  const double rate = peak_multiply_adds<float>(count, HWY_DYNAMIC_DISPATCH(multiply_adds_32));
+  return {.bytes_per_second = copy_bandwidth(count),
+          .multiply_adds_per_second_16 = rate,
+          .multiply_adds_per_second_32 = rate,
+          .multiply_adds_per_second_64 = peak_multiply_adds<double>(count, HWY_DYNAMIC_DISPATCH(multiply_adds_64))};
+}
+
+Roofline measure_cuda_roofline(int device) {
+  const cuda::Peak peak = cuda::measure_peak(device);
+  return {.bytes_per_second = peak.bytes_per_second,
+          .multiply_adds_per_second_16 = peak.matrix_multiply_adds_16,
+          .multiply_adds_per_second_32 = peak.multiply_adds_32,
+          .multiply_adds_per_second_64 = peak.multiply_adds_64};
 }
 
 std::size_t last_level_cache_bytes() {

@@ -8,12 +8,15 @@ namespace vicinal::bench {
 
 struct Roofline {
   double bytes_per_second = 0;             ///< of a copy much larger than the caches, reads and writes both counted
+  double multiply_adds_per_second_16 = 0;  ///< of fp16: fp32 arithmetic on a CPU, matrix products on a GPU
   double multiply_adds_per_second_32 = 0;  ///< fp32 fused multiply-adds on all threads
   double multiply_adds_per_second_64 = 0;  ///< the same in fp64
 
-  /// The rate that applies to a dtype: fp16 and bf16 are computed in fp32 on the CPU.
+  /// The rate that applies to a dtype.
   [[nodiscard]] double multiply_adds_per_second(DType dtype) const {
-    return dtype == DType::fp64 ? multiply_adds_per_second_64 : multiply_adds_per_second_32;
+    return dtype == DType::fp64   ? multiply_adds_per_second_64
+           : dtype == DType::fp32 ? multiply_adds_per_second_32
+                                  : multiply_adds_per_second_16;
   }
 
   /// No kernel can be faster: the needed multiply-adds at the peak rate, or the bytes at the copy bandwidth.
@@ -22,6 +25,10 @@ struct Roofline {
 
 /// Measures the CPU, about a second. `threads` 0 means as many as OpenMP would use.
 Roofline measure_cpu_roofline(int threads);
+
+/// Measures a CUDA device. Matrix products are those that every GPU since Ampere has (mma.sync), which Hopper's own
+/// exceed by up to a half.
+Roofline measure_cuda_roofline(int device);
 
 /// Bytes of the last-level cache: what inputs have to exceed to be cold.
 std::size_t last_level_cache_bytes();

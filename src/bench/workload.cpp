@@ -4,8 +4,6 @@
 #include <cmath>
 #include <utility>
 
-#include "vicinal/error.h"
-
 namespace vicinal::bench {
 namespace {
 
@@ -18,6 +16,7 @@ ProblemArrays random_arrays(const Problem& problem, Operation operation, std::ui
     if (shape.empty()) return;
     array = Array(shape, problem.dtype);
     fill_random(array, seed++, threads);
+    if (problem.device.type != DeviceType::cpu) array = array.copy_on(problem.device);
   };
   fill(arrays.query, shapes.query);
   fill(arrays.key, shapes.key);
@@ -36,11 +35,8 @@ ProblemArrays random_arrays(const Problem& problem, Operation operation, std::ui
 }  // namespace
 
 Workload::Workload(const Plan& plan, std::int64_t copies, int threads)
-    : plan_(plan), threads_(threads), workspace_(plan.workspace_bytes) {
+    : plan_(plan), threads_(threads), workspace_(plan.workspace_bytes, plan.problem.device) {
   const Problem& problem = plan.problem;
-  if (problem.device.type != DeviceType::cpu) {
-    throw Error(ErrorKind::unsupported, "only problems on the CPU can be measured by this build");
-  }
   constexpr std::uint64_t kSeedsPerCopy = 16;
   for (std::int64_t copy = 0; copy < copies; ++copy) {
     const std::uint64_t seed = kSeedsPerCopy * static_cast<std::uint64_t>(copy);
@@ -48,7 +44,7 @@ Workload::Workload(const Plan& plan, std::int64_t copies, int threads)
     if (plan.operation == Operation::backward) {
       const Plan forward = make_plan(problem, Operation::forward);
       arrays.allocate_results(problem, Operation::forward);
-      Buffer workspace(forward.workspace_bytes);
+      Buffer workspace(forward.workspace_bytes, problem.device);
       bench::run(forward, arrays, workspace, threads);
     }
     arrays.allocate_results(problem, plan.operation);

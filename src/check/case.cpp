@@ -62,6 +62,21 @@ void choose_heads(Random& random, Problem& problem) {
   }
 }
 
+// The shape of many published models, which some kernels are made for: two axes, head dim 32, a small window.
+void choose_usual(Random& random, Problem& problem) {
+  problem.rank = 2;
+  problem.dim = problem.dim_v = 32;
+  problem.extra_kv = 0;
+  for (int a = 0; a < 3; ++a) {
+    const bool used = a < problem.rank;
+    problem.window[a] = used ? random.between(3, 13) : 1;
+    problem.dilation[a] = used ? random.one_of<std::int64_t>({1, 1, 2, 3}) : 1;
+    problem.stride[a] = 1;
+    problem.causal[a] = used && random.chance(0.2);
+    problem.layout[a] = used ? problem.window[a] * problem.dilation[a] + random.between(0, 12) : 1;
+  }
+}
+
 void shrink_axis(int axis, Problem& problem) {
   problem.layout[axis] = problem.layout[axis] * 3 / 4;  // not by two: extents stay ragged
   problem.dilation[axis] = std::min(problem.dilation[axis], problem.layout[axis]);
@@ -110,6 +125,13 @@ Arrangement choose_arrangement(Random& random, int rank, bool written) {
   return arrangement;
 }
 
+// Kernels that load several elements at once do so only where all tensors are aligned.
+void align(Arrangement& arrangement) {
+  constexpr std::int64_t kAligned = 16;
+  arrangement.shift = 0;
+  if (arrangement.row_gap > 0) arrangement.row_gap = kAligned;
+}
+
 }  // namespace
 
 Case random_case(const Sweep& sweep, std::int64_t number) {
@@ -117,6 +139,7 @@ Case random_case(const Sweep& sweep, std::int64_t number) {
   Case c;
   choose_grid(random, c.problem);
   choose_heads(random, c.problem);
+  if (random.chance(0.1)) choose_usual(random, c.problem);
   shrink_to(sweep.size * (random.chance(0.1) ? kLargeWork : kSmallWork), random, c.problem);
   c.seed = random.bits();
   c.query_magnitude = random.one_of({1.0, 1.0, 4.0, 16.0});
@@ -124,6 +147,10 @@ Case random_case(const Sweep& sweep, std::int64_t number) {
   for (Arrangement& arrangement : c.inputs) arrangement = choose_arrangement(random, c.problem.rank, false);
   for (Arrangement& arrangement : c.results) arrangement = choose_arrangement(random, c.problem.rank, true);
   if (random.chance(0.5)) c.masked = MaskedScore::zero;
+  if (random.chance(0.5)) {
+    for (Arrangement& arrangement : c.inputs) align(arrangement);
+    for (Arrangement& arrangement : c.results) align(arrangement);
+  }
   return c;
 }
 

@@ -15,6 +15,7 @@ namespace vicinal::check {
 /// How a tensor lies in memory. Whatever lies between its elements is poison.
 struct Arrangement {
   bool heads_first = false;    ///< [B, H, *layout, D] in memory instead of [B, *layout, H, D]
+  std::int64_t shift = 3;      ///< elements from an aligned address to the first one; 0 lets kernels load 16 bytes
   std::int64_t row_gap = 0;    ///< elements between two rows [D]
   std::int64_t token_gap = 0;  ///< rows between two tokens, as when query, key and value are packed
   unsigned reversed = 0;       ///< bit i: negative stride along dimension i (CPU only)

@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::byte kPoison{0xff};
 
-// Before and after the elements: more than a tile's row, and odd, so that no row happens to be aligned.
-constexpr std::int64_t kMargin = 131;
+// Before and after the elements: more than a tile's row, and in all dtypes a multiple of what kernels load at once.
+constexpr std::int64_t kMargin = 128;
 
 }  // namespace
 
@@ -43,8 +43,8 @@ TestTensor::TestTensor(const Shape& shape, DType dtype, const Arrangement& arran
     }
     stride *= shape.outer[d];
   }
-  origin_ = kMargin + below;
-  memory_.assign(static_cast<std::size_t>(stride + 2 * kMargin) * size_of(dtype), kPoison);
+  origin_ = kMargin + arrangement.shift + below;
+  memory_.assign(static_cast<std::size_t>(stride + arrangement.shift + 2 * kMargin) * size_of(dtype), kPoison);
 }
 
 Tensor TestTensor::tensor() {

@@ -43,6 +43,7 @@ class TestTensor {
 
   /// The whole memory, surroundings included.
   [[nodiscard]] const std::vector<std::byte>& memory() const { return memory_; }
+  [[nodiscard]] std::vector<std::byte>& memory() { return memory_; }
 
  private:
   [[nodiscard]] std::vector<std::int64_t> row_offsets() const;

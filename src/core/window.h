@@ -25,8 +25,9 @@ struct BasicInterval {
 };
 
 /// Tokens of dilation group `group` on an axis: positions 0 .. members-1. Groups may differ by one member.
-template <class Index>
-VICINAL_HOST_DEVICE constexpr Index group_members(Index extent, Index dilation, Index group) {
+/// `Dilation` is Index, or a type that divides by one.
+template <class Index, class Dilation>
+VICINAL_HOST_DEVICE constexpr Index group_members(Index extent, const Dilation& dilation, Index group) {
   return (extent - group + dilation - 1) / dilation;
 }
 

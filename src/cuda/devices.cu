@@ -15,7 +15,7 @@ std::vector<DeviceInfo> devices() {
     cudaDeviceProp properties{};
     if (cudaGetDeviceProperties(&properties, ordinal) != cudaSuccess) return {};
     found.push_back({properties.name, properties.major, properties.minor, properties.totalGlobalMem,
-                     properties.multiProcessorCount});
+                     properties.multiProcessorCount, static_cast<std::size_t>(properties.l2CacheSize)});
   }
   return found;
 }

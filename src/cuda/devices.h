@@ -14,6 +14,7 @@ struct DeviceInfo {
   int compute_minor = 0;
   std::size_t memory_bytes = 0;
   int multiprocessors = 0;
+  std::size_t cache_bytes = 0;  ///< of the second level, shared by all multiprocessors
 };
 
 /// Whether this build holds CUDA code.

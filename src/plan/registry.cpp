@@ -16,6 +16,15 @@ std::span<const KernelRow> registry() {
       kNaiveCpuBiasGradient,
       kReferenceForward,
       kReferenceBackward,
+#ifdef VICINAL_HAS_CUDA
+      kNaiveCudaForward,
+      kNaiveCudaBackward,
+      kTiledCudaPointwiseNeighborhood,
+      kNaiveCudaPointwiseNeighborhood,
+      kNaiveCudaNeighborhoodNeighborhood,
+      kNaiveCudaInverseNeighborhood,
+      kNaiveCudaBiasGradient,
+#endif
   };
   return rows;
 }

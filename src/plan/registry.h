@@ -54,5 +54,13 @@ extern const KernelRow kNaiveCpuPointwiseNeighborhood;
 extern const KernelRow kNaiveCpuNeighborhoodNeighborhood;
 extern const KernelRow kNaiveCpuInverseNeighborhood;
 extern const KernelRow kNaiveCpuBiasGradient;
+// In builds with CUDA.
+extern const KernelRow kNaiveCudaForward;
+extern const KernelRow kNaiveCudaBackward;
+extern const KernelRow kTiledCudaPointwiseNeighborhood;
+extern const KernelRow kNaiveCudaPointwiseNeighborhood;
+extern const KernelRow kNaiveCudaNeighborhoodNeighborhood;
+extern const KernelRow kNaiveCudaInverseNeighborhood;
+extern const KernelRow kNaiveCudaBiasGradient;
 
 }  // namespace vicinal

@@ -114,7 +114,7 @@ def test_tiles_can_be_forced(vicinal: Program) -> None:
         ("plan --layout 16 --window 5 --heads many", "--heads"),
         ("plan --layout 16 --window 5 --scale nan", "scale = nan"),
         ("plan --layout 16 --window 5 --backend warp", 'backend = "warp"'),
-        ("plan --layout 16 --window 5 --device cuda", "no kernel can do the forward pass"),
+        ("plan --layout 16 --window 5 --backend reference --device cuda", "no kernel can do the forward pass"),
         ("plan --layout 16 --window 5 --colour red", "--colour"),
         ("fly", "fly"),
     ],

@@ -1,5 +1,6 @@
-// Tensors whose elements are more than 2^31 elements apart along every dimension, in memory that is reserved but, but
-// for a few pages, never touched: offsets that pass through 32 bits anywhere read or write somewhere else.
+// Tensors whose elements are more than 2^31 elements apart along every dimension: offsets that pass through 32 bits
+// anywhere read or write somewhere else. On the CPU their memory is reserved but, but for a few pages, never touched;
+// on a GPU they lie in the gaps of each other.
 
 #include <sys/mman.h>
 
@@ -13,8 +14,11 @@
 
 #include <fmt/format.h>
 
+#include "check/device_run.h"
 #include "check/random.h"
 #include "core/slots.h"
+#include "cuda/devices.h"
+#include "cuda/memory.h"
 #include "rows.h"
 #include "vicinal/attention.h"
 #include "vicinal/unfused.h"
@@ -22,7 +26,7 @@
 namespace vicinal {
 namespace {
 
-constexpr std::int64_t kFar = (std::int64_t{1} << 31) + 1024;
+constexpr std::int64_t kFar = (std::int64_t{1} << 31) + 16 * 1024;
 
 /// Address space without memory: pages come into being when they are touched.
 std::shared_ptr<void> reserve(std::size_t bytes) {
@@ -31,9 +35,16 @@ std::shared_ptr<void> reserve(std::size_t bytes) {
   return {memory, [bytes](void* address) { munmap(address, bytes); }};
 }
 
-/// Owns the memory of contiguous fp32 tensors and of their copies with far strides.
+// On a GPU: elements of the memory that all tensors share, and of the part of it that one row of each tensor gets.
+constexpr std::int64_t kFarSteps = 8;
+constexpr std::int64_t kArena = kFarSteps * kFar;
+constexpr std::int64_t kRowPitch = 512;
+
+/// Owns the memory of contiguous fp32 tensors on the CPU and of their copies with far strides, where a plan runs.
 class Memory {
  public:
+  explicit Memory(const Device& device) : device_(device) {}
+
   Tensor random(std::vector<std::int64_t> sizes) {
     const auto count = std::accumulate(sizes.begin(), sizes.end(), std::int64_t{1}, std::multiplies<>());
     std::vector<float>& values = near_.emplace_back(static_cast<std::size_t>(count));
@@ -44,31 +55,78 @@ class Memory {
   /// The same values in rows that lie far apart.
   Tensor far_copy(const Tensor& tensor, int row_dimensions) {
     Tensor copy = tensor;
+    if (on_gpu()) {  // of large tensors, more dimensions than one stay dense, so that they fit
+      while (outer_size(tensor, row_dimensions) > kFarSteps) ++row_dimensions;
+    }
     std::int64_t stride = kFar;
     for (int d = tensor.rank - row_dimensions - 1; d >= 0; --d) {
       copy.strides[d] = stride;
       stride *= copy.sizes[d];
     }
-    far_.push_back(reserve(static_cast<std::size_t>(stride) * sizeof(float)));
-    copy.data = far_.back().get();
+    copy.device = device_;
+    copy.data = memory_for(static_cast<std::size_t>(stride) * sizeof(float));
     for_each_element(copy, [&](std::int64_t i, std::int64_t offset) {
-      static_cast<float*>(copy.data)[offset] = static_cast<const float*>(tensor.data)[i];
+      move(static_cast<float*>(copy.data) + offset, static_cast<const float*>(tensor.data) + i);
     });
     return copy;
   }
 
-  static bool same_bits(const Tensor& near, const Tensor& far) {
+  [[nodiscard]] bool same_bits(const Tensor& near, const Tensor& far) const {
     bool same = true;
     for_each_element(far, [&](std::int64_t i, std::int64_t offset) {
-      const auto bits = [](const Tensor& tensor, std::int64_t at) {
-        return std::bit_cast<std::uint32_t>(static_cast<const float*>(tensor.data)[at]);
-      };
-      same = same && bits(near, i) == bits(far, offset);
+      float value = 0;
+      move(&value, static_cast<const float*>(far.data) + offset);
+      const float expected = static_cast<const float*>(near.data)[i];
+      same = same && std::bit_cast<std::uint32_t>(value) == std::bit_cast<std::uint32_t>(expected);
     });
     return same;
   }
 
+  /// Runs a plan on contiguous tensors.
+  template <class Tensors>
+  void run_near(const Plan& plan, const Tensors& tensors) {
+    std::vector<std::span<std::byte>> memory;
+    memory.reserve(near_.size());
+    for (std::vector<float>& values : near_) memory.push_back(std::as_writable_bytes(std::span(values)));
+    check::run_anywhere(plan, tensors, memory, Workspace(plan).memory(), 0);
+  }
+
+  /// Runs it on far copies.
+  template <class Tensors>
+  void run_far(const Plan& plan, const Tensors& tensors) const {
+    Workspace here(plan);
+    void* workspace = here.memory().data();
+    std::shared_ptr<std::byte> there;
+    if (on_gpu()) {
+      there = cuda::allocate(device_.index, plan.workspace_bytes);
+      workspace = there.get();
+    }
+    run(plan, tensors, {.workspace = workspace, .workspace_bytes = plan.workspace_bytes});
+    if (on_gpu()) cuda::synchronize(device_.index);
+  }
+
  private:
+  [[nodiscard]] bool on_gpu() const { return device_.type == DeviceType::cuda; }
+
+  static std::int64_t outer_size(const Tensor& tensor, int row_dimensions) {
+    return std::accumulate(tensor.sizes.begin(), tensor.sizes.begin() + tensor.rank - row_dimensions, std::int64_t{1},
+                           std::multiplies<>());
+  }
+
+  void* memory_for(std::size_t bytes) {
+    if (!on_gpu()) return far_.emplace_back(reserve(bytes)).get();
+    if (arena_ == nullptr) arena_ = cuda::allocate(device_.index, kArena * sizeof(float));
+    return arena_.get() + static_cast<std::size_t>(kRowPitch * in_arena_++) * sizeof(float);
+  }
+
+  void move(float* to, const float* from) const {
+    if (on_gpu()) {
+      cuda::copy(device_.index, to, from, sizeof(float));
+    } else {
+      *to = *from;
+    }
+  }
+
   /// Calls visit(index in contiguous order, offset by the strides).
   template <class Visit>
   static void for_each_element(const Tensor& tensor, Visit visit) {
@@ -83,9 +141,12 @@ class Memory {
     }
   }
 
+  Device device_;
   check::Random random_{11};
   std::vector<std::vector<float>> near_;
-  std::vector<std::shared_ptr<void>> far_;
+  std::vector<std::shared_ptr<void>> far_;  // on the CPU
+  std::shared_ptr<std::byte> arena_;        // on a GPU
+  std::int64_t in_arena_ = 0;
 };
 
 /// Runs on contiguous tensors and on far copies, and compares the results named by `results`.
@@ -100,10 +161,10 @@ void expect_same_results(const Plan& plan, Memory& memory, const Tensors& near,
   };
   for (const auto member : inputs) copy(member);
   for (const auto member : results) copy(member);
-  run_with_workspace(plan, near);
-  run_with_workspace(plan, far);
+  memory.run_near(plan, near);
+  memory.run_far(plan, far);
   for (const auto member : results) {
-    EXPECT_TRUE(Memory::same_bits(near.*member, far.*member)) << to_string(plan.problem);
+    EXPECT_TRUE(memory.same_bits(near.*member, far.*member)) << to_string(plan.problem);
   }
 }
 
@@ -112,7 +173,9 @@ void check_unfused_far_apart(Operation operation, const Problem& p, const Plan& 
   const auto grid = [&](std::int64_t heads) {
     return memory.random({p.batch, p.layout[0], p.layout[1], p.layout[2], heads, p.dim});
   };
-  const auto extra = [&] { return memory.random({p.batch, p.extra_kv, p.heads_kv, p.dim}); };
+  const auto extra = [&] {
+    return p.extra_kv > 0 ? memory.random({p.batch, p.extra_kv, p.heads_kv, p.dim}) : Tensor{};
+  };
   const auto bias = [&] {
     return memory.random({p.heads, 2 * p.window[0] - 1, 2 * p.window[1] - 1, 2 * p.window[2] - 1});
   };
@@ -136,7 +199,7 @@ void check_unfused_far_apart(Operation operation, const Problem& p, const Plan& 
 }
 
 void check_far_apart(const KernelRow& kernel, const Problem& p) {
-  Memory memory;
+  Memory memory(p.device);
   const auto grid = [&](std::int64_t heads, bool rows) {
     std::vector<std::int64_t> sizes{p.batch, p.layout[0], p.layout[1], p.layout[2], heads};
     if (rows) sizes.push_back(p.dim);
@@ -181,9 +244,17 @@ using FarApart = EveryKernel;
 
 TEST_P(FarApart, OffsetsDoNotPassThroughThirtyTwoBits) {
   const KernelRow& kernel = *GetParam();
-  ASSERT_EQ(kernel.device, DeviceType::cpu);
   Problem p;
   p.rank = 3;
+  p.device.type = kernel.device;
+  if (kernel.device == DeviceType::cuda && cuda::devices().front().memory_bytes < kArena * sizeof(float) * 5 / 4) {
+    GTEST_SKIP() << "this device has too little memory for tensors that reach beyond 2^31 elements";
+  }
+  if (is_special(kernel)) {
+    p.batch = 2, p.layout = p.window = {1, 4, 8}, p.dim = p.dim_v = slots_per_query(p);
+    check_far_apart(kernel, p);
+    return;
+  }
   p.extra_kv = 2;
   // Two of each dimension, in two problems: all at once would need more than the address space of a sanitizer.
   p.batch = 1, p.heads = 2, p.heads_kv = 2, p.layout = p.window = {2, 1, 2};

@@ -1,20 +1,30 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "cuda/devices.h"
 #include "plan/registry.h"
-#include "vicinal/attention.h"
-#include "vicinal/unfused.h"
+#include "vicinal/plan.h"
 
 namespace vicinal {
 
 /// Tests over every kernel of the build, each named after its row.
-class EveryKernel : public testing::TestWithParam<const KernelRow*> {};
+class EveryKernel : public testing::TestWithParam<const KernelRow*> {
+ protected:
+  void SetUp() override {
+    if (GetParam()->device == DeviceType::cuda && cuda::devices().empty()) {
+      GTEST_SKIP() << "this machine has no CUDA device";
+    }
+  }
+};
+
+/// Whether a kernel is made for problems of one shape, and refuses most others.
+inline bool is_special(const KernelRow& row) { return row.name.starts_with("tiled_"); }
 
 inline std::vector<const KernelRow*> all_rows() {
   std::vector<const KernelRow*> rows;
@@ -26,13 +36,17 @@ inline std::string name_of_row(const testing::TestParamInfo<const KernelRow*>& i
   return std::string(info.param->name);
 }
 
-template <class Tensors>
-void run_with_workspace(const Plan& plan, const Tensors& tensors) {
-  std::vector<std::byte> memory(plan.workspace_bytes + 64);
-  void* workspace = memory.data();
-  std::size_t space = memory.size();
-  std::align(64, plan.workspace_bytes, workspace, space);
-  run(plan, tensors, {.workspace = workspace, .workspace_bytes = plan.workspace_bytes});
-}
+/// Workspace for a plan on the CPU, and its address.
+class Workspace {
+ public:
+  explicit Workspace(const Plan& plan) : lines_(plan.workspace_bytes / sizeof(Line) + 1) {}
+  [[nodiscard]] std::span<std::byte> memory() { return {lines_.front().bytes, lines_.size() * sizeof(Line)}; }
+
+ private:
+  struct alignas(64) Line {
+    std::byte bytes[64];
+  };
+  std::vector<Line> lines_;
+};
 
 }  // namespace vicinal

@@ -1,0 +1,82 @@
+#pragma once
+
+// How kernels reach the GPU: on the device that owns the tensors, on the caller's stream, every launch checked. Nothing
+// here allocates or waits, so calls can be captured in a CUDA graph; nothing is shared, so threads need no locks.
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "vicinal/error.h"
+#include "vicinal/problem.h"
+
+namespace vicinal::cuda {
+
+/// Throws `Error` (system) that names what failed, the problem and the reason CUDA gives.
+inline void check(cudaError_t status, const std::string& what, const Problem& problem) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // the caller hears of it here, not again in a later call
+  throw Error(ErrorKind::system, what + " failed: " + cudaGetErrorName(status) + " (" + cudaGetErrorString(status) +
+                                     "), in " + to_string(problem));
+}
+
+/// Makes a device current for as long as it lives.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(const Problem& problem) {
+    check(cudaGetDevice(&before_), "asking for the current device", problem);
+    if (before_ == problem.device.index) return;
+    check(cudaSetDevice(problem.device.index), "choosing device " + std::to_string(problem.device.index), problem);
+    changed_ = true;
+  }
+  ~DeviceGuard() {
+    if (changed_) cudaSetDevice(before_);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+/// Where the kernels of one call run.
+class Launcher {
+ public:
+  Launcher(const Problem& problem, void* stream)
+      : problem_(problem), device_(problem), stream_(static_cast<cudaStream_t>(stream)) {
+    check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, problem.device.index),
+          "asking for the number of multiprocessors", problem);
+  }
+
+  /// Blocks for `work` blocks' worth of items that blocks take in turns: a few rounds of what the device holds at once,
+  /// so that blocks that end early make room for others.
+  [[nodiscard]] unsigned blocks(std::int64_t work, int threads) const {
+    constexpr std::int64_t kRounds = 8;
+    constexpr std::int64_t kThreadsOfMultiprocessor = 2048;
+    const std::int64_t most = kRounds * multiprocessors_ * (kThreadsOfMultiprocessor / threads);
+    return static_cast<unsigned>(std::clamp<std::int64_t>(work, 1, most));
+  }
+
+  template <class... Parameters, class... Arguments>
+  void launch(const char* name, void (*kernel)(Parameters...), unsigned blocks, int threads, std::size_t shared_bytes,
+              const Arguments&... arguments) const {
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(blocks);
+    config.blockDim = dim3(static_cast<unsigned>(threads));
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream_;
+    const cudaError_t status = cudaLaunchKernelEx(&config, kernel, arguments...);
+    if (status != cudaSuccess) check(status, std::string("launch of ") + name, problem_);
+  }
+
+ private:
+  const Problem& problem_;
+  DeviceGuard device_;
+  cudaStream_t stream_;
+  int multiprocessors_ = 0;
+};
+
+}  // namespace vicinal::cuda

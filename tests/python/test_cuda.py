@@ -1,0 +1,182 @@
+"""PyTorch tensors on a GPU: values and gradients, streams, graphs, compilation, autocast."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import vicinal
+from dense import Problem, attention, random_problem
+from torch.testing import assert_close
+
+if not torch.cuda.is_available():
+    pytest.skip("this machine has no CUDA device", allow_module_level=True)
+
+PROBLEM = Problem((9, 10), (3, 5), (1, 2), (1, 2), (False, True), batch=2, heads=4, heads_kv=2, dim=16, dim_v=16)
+
+
+def attend(problem: Problem, inputs, **keywords):
+    query, key, value, additional_keys, additional_values = inputs
+    return vicinal.neighborhood_attention_generic(
+        query,
+        key,
+        value,
+        **problem.parameters,
+        additional_keys=additional_keys,
+        additional_values=additional_values,
+        return_lse=True,
+        **keywords,
+    )
+
+
+def on(device: str, inputs):
+    """Leaves on a device with the values of others."""
+    return [x if x is None else x.detach().to(device).requires_grad_(x.requires_grad) for x in inputs]
+
+
+def expect_dense_results(problem: Problem, inputs, results, tolerance: float) -> None:
+    """Results and gradients on the GPU against dense attention in float64 on the CPU."""
+    present = [x for x in inputs if x is not None]
+    wide = [x if x is None else x.detach().cpu().double().requires_grad_() for x in inputs]
+    expected = attention(problem, *wide)
+    weights = [torch.randn_like(x) for x in expected]
+    for result, reference in zip(results, expected, strict=True):
+        assert_close(result.cpu().double(), reference, rtol=tolerance, atol=tolerance)
+    gradients = torch.autograd.grad(results, present, [w.to(r) for w, r in zip(weights, results, strict=True)])
+    reference = torch.autograd.grad(expected, [x for x in wide if x is not None], weights)
+    for gradient, wide_gradient in zip(gradients, reference, strict=True):
+        error = (gradient.cpu().double() - wide_gradient).norm()
+        assert error <= 4 * tolerance * (wide_gradient.norm() + 1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-10), (torch.float32, 2e-5), (torch.float16, 5e-3), (torch.bfloat16, 4e-2)],
+)
+@pytest.mark.parametrize("seed", range(10))
+def test_random_problems_agree_with_dense_attention(seed: int, dtype: torch.dtype, tolerance: float) -> None:
+    problem = random_problem(seed)
+    inputs = on("cuda", problem.tensors(seed, dtype, requires_grad=True))
+    results = attend(problem, inputs)
+    assert results[0].device == inputs[0].device
+    assert results[0].dtype == dtype
+    expect_dense_results(problem, inputs, results, tolerance)
+
+
+def test_packed_projection_is_read_in_place() -> None:
+    packed = torch.randn(2, 9, 10, 3, 4, 16, device="cuda")
+    query, key, value = packed.unbind(3)
+    expected = vicinal.na2d(*(x.cpu().contiguous() for x in (query, key, value)), 3)
+    assert_close(vicinal.na2d(query, key, value, 3).cpu(), expected)
+
+
+def test_another_stream() -> None:
+    inputs = on("cuda", PROBLEM.tensors(dtype=torch.float32, requires_grad=True))
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(10_000_000)  # work on another stream than this one would be too early
+        results = attend(PROBLEM, [x if x is None else x * 1 for x in inputs])
+    torch.cuda.current_stream().wait_stream(stream)
+    expect_dense_results(PROBLEM, inputs, results, 2e-5)
+
+
+def test_workspace_is_not_taken_from_a_stream_that_uses_it() -> None:
+    inputs = on("cuda", PROBLEM.tensors(dtype=torch.float32))
+    expected = attend(PROBLEM, inputs)[0]
+    for _ in range(50):
+        output = attend(PROBLEM, inputs)[0]
+        torch.full((1 << 16,), torch.nan, device="cuda")  # takes memory that was freed
+        assert_close(output, expected, rtol=0, atol=0)
+
+
+def test_graph_capture_and_replay() -> None:
+    inputs = on("cuda", PROBLEM.tensors(dtype=torch.float32, requires_grad=True))
+    present = [x for x in inputs if x is not None]
+
+    def step():
+        output, logsumexp = attend(PROBLEM, inputs)
+        return torch.autograd.grad(output.square().sum() + logsumexp.sum(), present)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    for seed in (1, 2):
+        with torch.no_grad():
+            for x, fresh in zip(present, PROBLEM.tensors(seed, torch.float32), strict=False):
+                x.copy_(fresh)
+        graph.replay()
+        for gradient, expected in zip(captured, step(), strict=True):
+            assert_close(gradient, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compile_in_one_graph(backend: str) -> None:
+    inputs = on("cuda", PROBLEM.tensors(dtype=torch.float32, requires_grad=True))
+    present = [x for x in inputs if x is not None]
+
+    def step(*tensors):
+        output, logsumexp = attend(PROBLEM, tensors)
+        return (output * 2).sum() + logsumexp.sum()
+
+    expected = torch.autograd.grad(step(*inputs), present)
+    compiled = torch.compile(step, fullgraph=True, backend=backend)
+    for gradient, reference in zip(torch.autograd.grad(compiled(*inputs), present), expected, strict=True):
+        assert_close(gradient, reference)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast(dtype: torch.dtype) -> None:
+    inputs = on("cuda", PROBLEM.tensors(dtype=torch.float32, requires_grad=True))
+    with torch.autocast("cuda", dtype):
+        output, _ = attend(PROBLEM, inputs)
+    assert output.dtype == dtype
+    narrow = [x if x is None else x.detach().to(dtype) for x in inputs]
+    assert_close(output, attend(PROBLEM, narrow)[0], rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad(output.sum(), inputs[0])
+    assert gradient.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-10), (torch.float32, 2e-5), (torch.float16, 5e-3), (torch.bfloat16, 4e-2)],
+)
+def test_unfused_operators_agree_with_those_of_the_cpu(dtype: torch.dtype, tolerance: float) -> None:
+    inputs = PROBLEM.tensors(dtype=dtype)
+    rpb = torch.randn(4, 5, 9).to(dtype)
+    parameters = {name: x for name, x in PROBLEM.parameters.items() if name != "scale"}
+
+    def step(device: str):
+        query, key, value, bias = (x.to(device).requires_grad_() for x in (*inputs[:3], rpb))
+        attn = vicinal.na2d_qk(query, key, rpb=bias, **parameters).softmax(-1)
+        output = vicinal.na2d_av(attn, value, **parameters)
+        return output, *torch.autograd.grad(output.square().sum(), (query, key, value, bias))
+
+    for result, expected in zip(step("cuda"), step("cpu"), strict=True):
+        assert_close(result.cpu(), expected, rtol=4 * tolerance, atol=4 * tolerance * float(expected.abs().max()))
+
+
+def test_same_bits_in_every_run() -> None:
+    inputs = on("cuda", PROBLEM.tensors(dtype=torch.float16, requires_grad=True))
+    present = [x for x in inputs if x is not None]
+    runs = [torch.autograd.grad(attend(PROBLEM, inputs)[0].sum(), present) for _ in range(3)]
+    for run in runs[1:]:
+        for gradient, first in zip(run, runs[0], strict=True):
+            assert_close(gradient, first, rtol=0, atol=0)
+
+
+def test_tensors_on_different_devices_are_refused() -> None:
+    query, key, value, *_ = on("cuda", PROBLEM.tensors(dtype=torch.float32))
+    with pytest.raises(ValueError, match="key is on device cpu"):
+        attend(PROBLEM, (query, key.cpu(), value, None, None))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="this machine has one CUDA device")
+def test_a_device_that_is_not_current() -> None:
+    inputs = on("cuda:1", PROBLEM.tensors(dtype=torch.float32, requires_grad=True))
+    assert torch.cuda.current_device() == 0
+    expect_dense_results(PROBLEM, inputs, attend(PROBLEM, inputs), 2e-5)
