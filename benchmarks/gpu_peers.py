@@ -23,6 +23,7 @@ Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 MATH_BYTES_PER_SCORE = 16
 
 torch._dynamo.config.recompile_limit = 64  # one graph for each problem
+torch._functorch.config.donated_buffer = False  # or a recorded graph could be run backward only once
 
 
 @dataclass(frozen=True)
