@@ -77,9 +77,9 @@ def results_of(name: str, problem: Problem, operations: tuple[str, ...], seconds
         else:
             found = measure_peer(PEERS[name], problem, operations, seconds, device)
     except torch.OutOfMemoryError as failure:
-        error = f"out of memory: {_first_line(failure)}"
+        error = f"out of memory: {_in_short(failure)}"
     except Exception as failure:  # whatever a peer raises is its result
-        error = f"{type(failure).__name__}: {_first_line(failure)}"
+        error = f"{type(failure).__name__}: {_in_short(failure)}"
     if device != "cpu":
         gc.collect()
         torch.cuda.empty_cache()
@@ -90,8 +90,8 @@ def results_of(name: str, problem: Problem, operations: tuple[str, ...], seconds
     return results
 
 
-def _first_line(failure: Exception) -> str:
-    return (str(failure).splitlines() or [""])[0][:200]
+def _in_short(failure: Exception) -> str:
+    return " ".join(str(failure).split())[:300]
 
 
 def measure_suite(problems: list[Problem], arguments: argparse.Namespace, record: dict[str, Any]) -> None:
