@@ -67,7 +67,7 @@ class Comparison:
         lines = [markdown_head(head)]
         for key in self.rows:
             ours, best = self.seconds(key, "vicinal"), self.best_peer(key)
-            ratio = f"{self.seconds(key, best) / ours:.2f}" if ours and best else ""
+            ratio = f"{self.seconds(key, best) / ours:#.2g}" if ours and best else ""
             peers = [self._cell(key, name) for name in self.peers]
             lines.append(markdown_line([f"{key[0]}, {key[2]}", key[1], self._cell(key, "vicinal"), *peers, ratio]))
         return "\n".join(lines)
@@ -83,7 +83,7 @@ class Comparison:
 def milliseconds(seconds: float) -> str:
     """Three digits, or all of those before the point."""
     number = 1e3 * seconds
-    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+    return f"{number:.0f}" if number >= 100 else f"{number:#.3g}"
 
 
 def draw(comparison: Comparison, title: str, path: Path) -> None:
@@ -95,14 +95,13 @@ def draw(comparison: Comparison, title: str, path: Path) -> None:
 
     operations = list(dict.fromkeys(key[1] for key in comparison.rows))
     problems = list(dict.fromkeys((key[0], key[2]) for key in comparison.rows))
-    names = {name: PEERS[name].name for name in comparison.peers}
-    if comparison.vicinal:
-        names = {"vicinal": "Vicinal", **names}
+    every = {"vicinal": "Vicinal", **{name: PEERS[name].name for name in comparison.peers}}
+    names = {n: label for n, label in every.items() if any(comparison.seconds(key, n) for key in comparison.rows)}
     figure, panels = plt.subplots(
         1, len(operations), sharey=True, squeeze=False, layout="constrained",
         figsize=(1.5 + 4.5 * len(operations), 1.2 + 0.16 * len(problems) * (len(names) + 1)),
     )  # fmt: skip
-    height = 0.85 / len(names)
+    height = 0.85 / max(len(names), 1)
     for panel, operation in zip(panels[0], operations, strict=True):
         for place, (name, label) in enumerate(names.items()):
             bars = []
@@ -111,16 +110,16 @@ def draw(comparison: Comparison, title: str, path: Path) -> None:
                 seconds = comparison.seconds(key, name) if key in comparison.rows else None
                 if seconds:
                     bars.append((row + (place - (len(names) - 1) / 2) * height, seconds))
-            panel.barh([y for y, _ in bars], [1e3 * s for _, s in bars], height, label=label)
+            panel.barh([y for y, _ in bars], [1e3 * s for _, s in bars], height, label=label, color=f"C{place}")
             for y, seconds in bars:
                 panel.text(1.08e3 * seconds, y, milliseconds(seconds), va="center", fontsize=6)
         panel.set(title=operation, xscale="log")
-        panel.margins(x=0.15)
+        panel.margins(x=0.15, y=0.01)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_yticks(range(len(problems)), [f"{problem}\n{dtype}" for problem, dtype in problems], fontsize=8)
     panels[0][0].invert_yaxis()
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

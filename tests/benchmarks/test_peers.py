@@ -166,7 +166,7 @@ def test_records_are_joined(tmp_path) -> None:
     assert joined.table().splitlines() == [
         "| problem | pass | Vicinal | FlashAttention-2, dense | FlexAttention | quickest peer / Vicinal |",
         "| --- | --- | --- | --- | --- | --- |",
-        "| small, fp32 | forward | 4 | 12 | 10.1 | 2.52 |",
+        "| small, fp32 | forward | 4.00 | 12.0 | 10.1 | 2.5 |",
         "| small, fp32 | backward |  | RuntimeError |  |  |",
     ]
 
@@ -195,4 +195,4 @@ def test_plot_is_a_png(tmp_path, monkeypatch, capsys) -> None:
     ours = write_vicinal_record(tmp_path / "a.json", result_of(SMALL, median_seconds=0.004))
     run(monkeypatch, "--from", known, "--record", ours, "--plot", tmp_path / "new" / "plot.png")
     assert (tmp_path / "new" / "plot.png").read_bytes().startswith(b"\x89PNG")
-    assert "| small, fp32 | forward | 4 | 10 | out of memory | 2.50 |" in capsys.readouterr().out
+    assert "| small, fp32 | forward | 4.00 | 10.0 | out of memory | 2.5 |" in capsys.readouterr().out
