@@ -13,7 +13,6 @@ import argparse
 import datetime
 import json
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +23,8 @@ from pathlib import Path
 import torch
 import vicinal
 
-from benchmarks import peers
+from benchmarks import cpu_peers as peers
+from benchmarks.cpu_peers import Peer
 from benchmarks.measure import (
     Contender,
     Samples,
@@ -35,8 +35,8 @@ from benchmarks.measure import (
     timed,
 )
 from benchmarks.overhead import measure_overheads
-from benchmarks.peers import Peer
 from benchmarks.problem import Problem, Tensors, load_suite, random_tensors
+from benchmarks.report import commit, markdown_head, markdown_line
 
 DENSE_LIMIT = {4096: 1.0, 16384: 1.1}  # tokens: most that a dense run may take, in times of PyTorch's
 WASTE_LIMIT = {7: 2.0, 13: 1.6, 31: 1.25}  # window: most multiply-adds visited for each needed one, in 2-D
@@ -164,12 +164,8 @@ def format_row(row: Row) -> str:
     )  # fmt: skip
 
 
-def markdown_line(cells: list[str] | tuple[str, ...]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def print_header(title: str, cells: tuple[str, ...]) -> None:
-    print(f"\n{title}\n\n{markdown_line(cells)}\n{markdown_line(['---'] * len(cells))}", flush=True)
+    print(f"\n{title}\n\n{markdown_head(cells)}", flush=True)
 
 
 def check_same(peer: Peer, problem: Problem, tensors: Tensors) -> None:
@@ -278,12 +274,6 @@ def choose_problems(arguments: argparse.Namespace) -> list[Problem]:
         sys.exit(f"--only {' '.join(arguments.only)} matches none of {', '.join(p.name for p in problems)}")
     layouts = {problem.layout for problem in chosen}
     return [p for p in problems if p in chosen or (p.is_dense and p.layout in layouts)]
-
-
-def commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
 
 
 def cpu_name() -> str:

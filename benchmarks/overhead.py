@@ -1,25 +1,34 @@
 """What a call costs beside its arithmetic: a tiny problem through vicinal and through scaled_dot_product_attention.
 
-    python -m benchmarks.overhead [--device cuda]
+    python -m benchmarks.overhead [--device cuda] [--dtype fp16] [--json FILE]
 
 Both are eager PyTorch calls on the same 16 tokens, 1 head, dim 8, window 16, so both compute the same dense attention.
-They take turns, a batch of calls at a time, so that a busy machine slows both alike.
+They take turns, a batch of calls at a time, so that a busy machine slows both alike. It is wall time: on a GPU that of
+calls which return before it is done, since a batch is short enough for its queue, and is waited for off the clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 import vicinal
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.measure import Contender, interleave, timed
+from benchmarks.gpu_timing import describe
+from benchmarks.measure import Contender, interleave
+from benchmarks.problem import DTYPES
+from benchmarks.report import commit
 
 TOKENS, HEADS, DIM = 16, 1, 8
-CALLS = 200  # of a batch
+CALLS = {"cpu": 200, "cuda": 50}  # of a batch; a GPU's queue holds a thousand kernels
+GPU_GOAL_MICROSECONDS = 15  # most above SDPA
 
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -54,19 +63,23 @@ def forward_and_backward(attend: Attention, inputs: list[torch.Tensor]) -> Calla
     return lambda: torch.autograd.grad(attend(*inputs), inputs, grad)
 
 
-def batch(call: Callable[[], object], device: str) -> Callable[[], object]:
-    """Many calls, until the device has done them."""
+def batch(call: Callable[[], object], device: torch.device) -> Callable[[], float]:
+    """A `Contender.run` of many calls; seconds of one."""
+    calls = CALLS[device.type]
 
-    def run() -> None:
-        for _ in range(CALLS):
+    def run() -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
             call()
-        if device != "cpu":
+        seconds = time.perf_counter() - start
+        if device.type == "cuda":
             torch.cuda.synchronize(device)
+        return seconds / calls
 
     return run
 
 
-def measure_overheads(seconds: float = 1.0, device: str = "cpu") -> list[Overhead]:
+def measure_overheads(seconds: float = 1.0, device: str = "cpu", dtype: str = "fp32") -> list[Overhead]:
     """Without gradients, with them recorded, and with a backward pass; `seconds` for each."""
     overheads = []
     for what, make, with_gradients in (
@@ -76,21 +89,36 @@ def measure_overheads(seconds: float = 1.0, device: str = "cpu") -> list[Overhea
     ):
         contenders = []
         for attend, shape in ((sdpa, (1, HEADS, TOKENS, DIM)), (na1d, (1, TOKENS, HEADS, DIM))):
-            inputs = [torch.randn(shape, device=device, requires_grad=with_gradients) for _ in range(3)]
-            call = make(attend, inputs)
-            contenders.append(Contender(attend.__name__, timed(batch(call, device))))
-        samples = interleave(contenders, seconds, least_rounds=5, most_rounds=50)
-        overheads.append(Overhead(what, *(1e6 * samples.median(name) / CALLS for name in ("sdpa", "na1d"))))
+            inputs = [
+                torch.randn(shape, device=device, dtype=DTYPES[dtype], requires_grad=with_gradients) for _ in range(3)
+            ]
+            contenders.append(Contender(attend.__name__, batch(make(attend, inputs), torch.device(device))))
+        samples = interleave(contenders, seconds, least_rounds=5, most_rounds=100)
+        overheads.append(Overhead(what, *(1e6 * samples.median(name) for name in ("sdpa", "na1d"))))
     return overheads
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    device = parser.parse_args().device
-    print(f"{'microseconds a call':<28}{'sdpa':>8}{'vicinal':>9}{'above':>8}")
-    for overhead in measure_overheads(device=device):
-        print(f"{overhead.what:<28}{overhead.sdpa:8.1f}{overhead.vicinal:9.1f}{overhead.above:8.1f}")
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each line [1]")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write a record")
+    arguments = parser.parse_args()
+    overheads = measure_overheads(arguments.seconds, arguments.device, arguments.dtype)
+    print(f"{'microseconds a call, ' + arguments.dtype:<28}{'sdpa':>8}{'vicinal':>9}{'above':>8}")
+    for overhead in overheads:
+        goal = f"   goal: under {GPU_GOAL_MICROSECONDS}" if arguments.device.startswith("cuda") else ""
+        print(f"{overhead.what:<28}{overhead.sdpa:8.1f}{overhead.vicinal:9.1f}{overhead.above:8.1f}{goal}")
+    if arguments.json:
+        record = {
+            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "commit": commit(),
+            **describe(torch.device(arguments.device).type),
+            "dtype": arguments.dtype,
+            "overheads": [asdict(overhead) | {"above": overhead.above} for overhead in overheads],
+        }
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,169 +1,183 @@
-"""What PyTorch offers for the same result on a CPU: the alternatives that Vicinal is measured against.
+"""What PyTorch's ways to attend take on a suite's problems on a GPU, beside the times of `vicinal bench --json`.
 
-Each is given the memory layout that it prefers, and whatever depends on the problem only (masks, block masks, index
-tables, compiled code) is made before the clock runs.
+    vicinal bench --device cuda --suite benchmarks/suites/headline.json --cold --json vicinal.json
+    python -m benchmarks.peers --record vicinal.json --plot peers.png
+
+    python -m benchmarks.peers --from benchmarks/results/PEERS.json --record NEWER.json    measures nothing, joins again
+
+Prints a table in Markdown and writes a record. A peer that fails on a problem, for lack of memory say, is recorded as
+that. Dense attention has no neighborhoods: its problems are the suite's with all pairs of tokens. The others are first
+compared with Vicinal, and only timed where they agree. Forward passes record gradients, as in training.
 """
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import gc
+import importlib.util
+import json
+import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
-from torch.nn.functional import embedding, scaled_dot_product_attention
+import vicinal
 
-from benchmarks.measure import Contender, timed
-from benchmarks.problem import Problem, Tensors
+from benchmarks.comparison import Comparison, draw, load_vicinal_results
+from benchmarks.gpu_peers import PEERS, Peer, error_of, gradients_of
+from benchmarks.gpu_timing import cold_tensors, describe, measure
+from benchmarks.problem import Problem, Tensors, load_suite
+from benchmarks.report import commit
 
-MASK_LIMIT_BYTES = 2 << 30
-GATHER_BYTES = 64 << 20  # of keys gathered at a time
+OPERATIONS = ("forward", "backward")
+MOST_ERROR = {"fp16": 1e-2, "bf16": 4e-2, "fp32": 1e-3}  # the peer's rounding; another neighborhood is off by far more
 
-torch._dynamo.config.recompile_limit = 64  # one graph for each problem's shapes
-
-
-@dataclass
-class Peer:
-    """A contender, what it computes, and by how much it was cut down to be measured quickly."""
-
-    contender: Contender
-    output: Callable[[], torch.Tensor]
-    """The result of the forward pass, [heads, tokens, dim]."""
+Result = dict[str, Any]
 
 
-def dense_sdpa(tensors: Tensors, backward: bool) -> Peer:
-    """`scaled_dot_product_attention` without a mask."""
-    return _sdpa("SDPA", tensors, None, backward)
+def measure_peer(
+    peer: Peer, problem: Problem, operations: tuple[str, ...], seconds: float, device: str
+) -> dict[str, Result]:
+    """What is found of each pass. Raises what the peer raises, and ValueError where its result is wrong."""
+    attend = peer.prepare(problem, device)
+    inputs = cold_tensors(problem, device)
+    checked = {}
+    if not peer.dense:
+        error = error_of(peer, attend, problem, inputs[0], "backward" in operations)
+        if not error <= MOST_ERROR[problem.dtype]:
+            raise ValueError(f"differs from vicinal by {error:.1e}")
+        checked = {"relative_error": error}
+    leaves = [peer.layout(x).requiring_grad() for x in inputs]
+    del inputs
+    found = {}
+    if "forward" in operations:
+        timing = measure([lambda x=x: attend(*x.inputs) for x in leaves], seconds, device)
+        found["forward"] = asdict(timing) | checked
+    if "backward" in operations:
+        timing = measure([_backward(attend(*x.inputs), x) for x in leaves], seconds, device)
+        found["backward"] = asdict(timing) | checked
+    return found
 
 
-def masked_sdpa(problem: Problem, tensors: Tensors, backward: bool) -> Peer:
-    """`scaled_dot_product_attention` with an additive mask, which it takes without converting it first."""
-    return _sdpa("masked SDPA", tensors, _additive_mask(problem), backward)
+def _backward(output: torch.Tensor, leaves: Tensors) -> Callable[[], object]:
+    return lambda: gradients_of(output, leaves)
 
 
-def _sdpa(name: str, tensors: Tensors, mask: torch.Tensor | None, backward: bool) -> Peer:
-    if not backward:
-
-        def attend() -> torch.Tensor:
-            return scaled_dot_product_attention(*tensors.inputs, attn_mask=mask)
-
-        return Peer(Contender(name, timed(attend)), lambda: attend()[0])
-    leaves = tensors.requiring_grad()
-    output = scaled_dot_product_attention(*leaves.inputs, attn_mask=mask)
-    return Peer(Contender(name, timed(backward_of(output, leaves))), lambda: output[0].detach())
-
-
-def backward_of(output: torch.Tensor, leaves: Tensors) -> Callable[[], object]:
-    """The backward pass of a graph that was recorded before, again and again."""
-    return lambda: torch.autograd.grad(output, leaves.inputs, leaves.grad, retain_graph=True)
-
-
-def mask_bytes(problem: Problem) -> int:
-    return 4 * problem.tokens**2
-
-
-def _coordinates(problem: Problem) -> tuple[torch.Tensor, ...]:
-    """Per axis, the coordinate of each token."""
-    return torch.unravel_index(torch.arange(problem.tokens), problem.layout)
+def results_of(name: str, problem: Problem, operations: tuple[str, ...], seconds: float, device: str) -> list[Result]:
+    """A result for each pass: its time, or in a word or two why there is none."""
+    found: dict[str, Result] = {}
+    error = ""
+    try:
+        if name == "natten" and importlib.util.find_spec("natten") is None:
+            error = "not installed"
+        else:
+            found = measure_peer(PEERS[name], problem, operations, seconds, device)
+    except torch.OutOfMemoryError as failure:
+        error = f"out of memory: {_in_short(failure)}"
+    except Exception as failure:  # whatever a peer raises is its result
+        error = f"{type(failure).__name__}: {_in_short(failure)}"
+    if device != "cpu":
+        gc.collect()
+        torch.cuda.empty_cache()
+    results = []
+    for operation in operations:
+        result = {"name": problem.name, "operation": operation, "peer": name, "problem": problem.parameters}
+        results.append(result | found.get(operation, {"error": error}))
+    return results
 
 
-@lru_cache(maxsize=1)
-def _additive_mask(problem: Problem) -> torch.Tensor:
-    visible = torch.ones(problem.tokens, problem.tokens, dtype=torch.bool)
-    for at, starts, window in zip(_coordinates(problem), problem.starts, problem.window, strict=True):
-        first = starts[at][:, None]
-        visible &= (first <= at) & (at < first + window)
-    return torch.zeros(visible.shape).masked_fill_(~visible, float("-inf"))
+def _in_short(failure: Exception) -> str:
+    return " ".join(str(failure).split())[:300]
 
 
-@lru_cache(maxsize=1)
-def _block_mask(problem: Problem) -> BlockMask:
-    # The window's bounds are tensors, so that all windows of a layout share one compiled kernel.
-    coordinates = [at.clone() for at in _coordinates(problem)]
-    first = [starts[at] for starts, at in zip(problem.starts, coordinates, strict=True)]
-    last = [f + (w - 1) for f, w in zip(first, problem.window, strict=True)]
-
-    def visible(_batch, _head, query, key):
-        inside = first[0][query] <= coordinates[0][key]
-        for at, begin, end in zip(coordinates, first, last, strict=True):
-            inside = inside & (begin[query] <= at[key]) & (at[key] <= end[query])
-        return inside
-
-    return create_block_mask(visible, None, None, problem.tokens, problem.tokens, device="cpu")
-
-
-_compiled_flex_attention = torch.compile(flex_attention, fullgraph=True, dynamic=False)
-
-
-def flex(problem: Problem, tensors: Tensors) -> Peer:
-    """Compiled FlexAttention with a block mask; on a CPU it has no backward pass."""
-    mask = _block_mask(problem)
-
-    def attend() -> torch.Tensor:
-        return _compiled_flex_attention(*tensors.inputs, block_mask=mask)
-
-    return Peer(Contender("FlexAttention", timed(attend)), lambda: attend()[0])
+def measure_suite(problems: list[Problem], arguments: argparse.Namespace, record: dict[str, Any]) -> None:
+    """Adds results to the record, and writes it after each, so that a run that is cut short leaves what it has."""
+    start = time.monotonic()
+    dense: dict[tuple[Any, ...], list[Result]] = {}  # of problems that differ in their windows only
+    for name in arguments.peers:
+        for problem in problems:
+            shape = (name, problem.tokens, problem.batch, problem.heads, problem.dim, problem.dtype)
+            if PEERS[name].dense and shape in dense:
+                results = [result | {"name": problem.name, "problem": problem.parameters} for result in dense[shape]]
+            elif arguments.budget and time.monotonic() - start > arguments.budget:
+                results = [
+                    {"name": problem.name, "operation": operation, "peer": name, "problem": problem.parameters,
+                     "error": "no time left"}
+                    for operation in arguments.operations
+                ]  # fmt: skip
+            else:
+                results = results_of(name, problem, arguments.operations, arguments.seconds, arguments.device)
+                dense[shape] = results
+            record["results"] += results
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
+            arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+            for result in results:
+                took = f"{1e3 * result['median_seconds']:.3f} ms" if "error" not in result else result["error"]
+                print(f"{time.monotonic() - start:6.1f} s  {problem.name:<22}{result['operation']:<10}{name:<8}{took}")
+                sys.stdout.flush()
 
 
-@lru_cache(maxsize=1)
-def _neighbors(problem: Problem) -> torch.Tensor:
-    """[tokens, window volume]: the tokens that each token attends to."""
-    table = torch.zeros(1, 1, dtype=torch.int64)
-    for extent, starts, window in zip(problem.layout, problem.starts, problem.window, strict=True):
-        axis = starts[:, None] + torch.arange(window)
-        table = (table[:, None, :, None] * extent + axis[None, :, None, :]).flatten(2).flatten(0, 1)
-    return table
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--suite", default="headline", help="name or file of a suite [headline]")
+    parser.add_argument("--only", action="append", metavar="NAME", help="only problems whose name contains this")
+    parser.add_argument("--dtype", choices=MOST_ERROR, help="instead of each problem's own")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER", help=" ".join(PEERS))
+    parser.add_argument("--forward", action="store_true", help="only the forward pass")
+    parser.add_argument("--seconds", type=float, default=0.5, help="to measure each peer, problem and pass for [0.5]")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="begin nothing more when so much time is over")
+    parser.add_argument(
+        "--record", action="append", type=Path, default=[], metavar="FILE",
+        help="Vicinal's times: a record of `vicinal bench --json` or gpu-check.sh; of several, the last that has one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--from", dest="known", type=Path, metavar="FILE", help="a record of this program to join again"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="the record [benchmarks/results/DATE-CARD-peers.json]"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw both in a PNG")
+    arguments = parser.parse_args()
+    arguments.operations = OPERATIONS[:1] if arguments.forward else OPERATIONS
+    return arguments
 
 
-@torch.compile(dynamic=False)
-def _attend_gathered(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    # Heads last; the compiler fuses the gathers with the sums, so that no gathered tensor is ever written.
-    heads, dim = query.shape[-2:]
-    keys = embedding(index, key.flatten(-2)).unflatten(-1, (heads, dim))
-    values = embedding(index, value.flatten(-2)).unflatten(-1, (heads, dim))
-    scores = (keys * query.unsqueeze(1)).sum(-1) * dim**-0.5
-    return (scores.softmax(1).unsqueeze(-1) * values).sum(1)
+def measured(arguments: argparse.Namespace) -> dict[str, Any]:
+    problems = load_suite(arguments.suite, arguments.dtype)
+    chosen = [p for p in problems if any(name in p.name for name in arguments.only or [""])]
+    if not chosen:
+        sys.exit(f"--only {' '.join(arguments.only)} matches none of {', '.join(p.name for p in problems)}")
+    now = datetime.datetime.now(datetime.timezone.utc)
+    record = {
+        "date": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "commit": commit(),
+        "vicinal": vicinal.__version__,
+        **describe(arguments.device),
+        "results": [],
+    }
+    if not arguments.json:
+        card = record["card"].lower().replace("nvidia ", "").replace(" ", "-")
+        arguments.json = Path(__file__).parent / "results" / f"{now:%Y-%m-%d}-{card}-peers.json"
+    measure_suite(chosen, arguments, record)
+    return record
 
 
-def unfolded(problem: Problem, tensors: Tensors) -> Peer:
-    """Unfolded attention, forward: each query's neighborhood is gathered, by compiled code that fuses it all."""
-    query, key, value = (x[0].transpose(0, 1).contiguous() for x in tensors.inputs)
-    table = _neighbors(problem)
-
-    def attend() -> torch.Tensor:
-        chunks = zip(query.split(2048), table.split(2048), strict=True)
-        return torch.cat([_attend_gathered(part, key, value, index) for part, index in chunks])
-
-    return Peer(Contender("unfolded", timed(attend)), lambda: attend().transpose(0, 1))
+def main() -> None:
+    arguments = parse_arguments()
+    record = json.loads(arguments.known.read_text()) if arguments.known else measured(arguments)
+    comparison = Comparison(record["results"], load_vicinal_results(arguments.record))
+    if arguments.plot:
+        draw(comparison, f"{record['card']}, milliseconds", arguments.plot)
+    versions = ", ".join(f"{key} {record[key]}" for key in ("driver", "cuda", "cudnn", "torch") if record[key])
+    print(f"\n{record['card']}, {versions}, {record['date']}; milliseconds\n\n{comparison.table()}")
 
 
-def unfolded_backward(problem: Problem, tensors: Tensors) -> Peer:
-    """Unfolded attention, backward: eager, since compiled scatters are slower; some queries at a time, since all of
-    the gathered keys would fill gigabytes. Only the backward pass of each chunk counts."""
-    leaves = tensors.requiring_grad()
-    table = _neighbors(problem)
-    heads, tokens, dim = leaves.query.shape[1:]
-    rows = max(1, GATHER_BYTES // (4 * heads * dim * table.shape[1]))
-
-    def attend(begin: int) -> torch.Tensor:
-        index = table[begin : begin + rows]
-        query = leaves.query[0, :, begin : begin + rows, :, None]
-        keys, values = (
-            x[0].index_select(1, index.flatten()).unflatten(1, index.shape) for x in (leaves.key, leaves.value)
-        )
-        weights = (keys @ query * dim**-0.5).softmax(-2)
-        return (weights.transpose(-1, -2) @ values).squeeze(-2)
-
-    def run() -> float:
-        seconds = 0.0
-        for begin in range(0, tokens, rows):
-            chunk = Tensors(*leaves.inputs, leaves.grad[0, :, begin : begin + rows])
-            seconds += timed(backward_of(attend(begin), chunk))()
-        return seconds
-
-    def output() -> torch.Tensor:
-        with torch.no_grad():
-            return torch.cat([attend(begin) for begin in range(0, tokens, rows)], dim=1)
-
-    return Peer(Contender("unfolded", run), output)
+if __name__ == "__main__":
+    main()

@@ -11,10 +11,10 @@
 #   --record FILE     the record                                          (default: WORK/record.json)
 #   --cases N         random problems for `vicinal check`                 (default: 400)
 #   --steps "A B"     these steps only, of: build unit kernels sweep python overhead memcheck racecheck synccheck
-#                     initcheck benchmark
+#                     initcheck benchmark peers
 #   --fresh           forget what passed before
 #
-# Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, pytest, nanobind and nanobind-backend; no network.
+# Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, matplotlib, pytest, nanobind and nanobind-backend; no network.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -96,7 +96,7 @@ with_package() {  # with_package COMMAND...: where Python finds vicinal
   PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH} "$@"
 }
 python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/python/test_cuda.py; }
-overhead() { with_package python3 -m benchmarks.overhead --device cuda; }
+overhead() { with_package python3 -m benchmarks.overhead --device cuda --seconds 0.5 --json "$work/overhead.json"; }
 
 bench() {  # bench PROBLEMS DTYPE OPTION...: those of the headline suite with this in their name
   local problems=$1 dtype=$2
@@ -113,6 +113,16 @@ benchmark() {
     done
   done
   bench 3d_hunyuan fp16 --seconds 0 --repetitions 1  # each pass takes seconds, and is far larger than any cache
+}
+
+# Beside what the benchmark measured; the largest problems take PyTorch seconds a pass, and have records of their own.
+peers() {
+  local records=() file
+  for file in "$work"/bench-*-fp16.json; do
+    [[ -e $file ]] && records+=(--record "$file")
+  done
+  with_package python3 -m benchmarks.peers --only 1d --only 2d_nat --only 2d_dinat --only 2d_128 --only 3d_16 \
+    --seconds 0.1 --budget 60 "${records[@]}" --json "$work/peers.json" --plot "$work/peers.png"
 }
 
 write_record() {
@@ -132,5 +142,6 @@ for tool in memcheck racecheck synccheck initcheck; do
   step "$tool" sanitizer "$tool" || failed=1
 done
 step benchmark benchmark || failed=1
+step peers peers || failed=1
 write_record || failed=1
 exit $failed

@@ -37,6 +37,11 @@ def steps(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def milliseconds(result: dict[str, Any]) -> str:
+    """Or why there are none."""
+    return f"{1e3 * result['median_seconds']:9.3f}" if "median_seconds" in result else result["error"][:60]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
@@ -49,6 +54,9 @@ def main() -> None:
         "steps": steps(arguments.work / "steps"),
         "benchmarks": [json.loads(path.read_text()) for path in sorted(arguments.work.glob("bench-*.json"))],
     }
+    for name in ("overhead", "peers"):
+        if (path := arguments.work / f"{name}.json").exists():
+            record[name] = json.loads(path.read_text())
     arguments.record.write_text(json.dumps(record, indent=2) + "\n")
 
     print(f"\n{record['card']['name']}, driver {record['card']['driver_version']}; record: {arguments.record}\n")
@@ -64,6 +72,17 @@ def main() -> None:
                 f"{result['name']:<22}{result['problem']['dtype']:<7}{result['operation']:<28}{result['kernel']:<40}"
                 f"{1e3 * result['median_seconds']:9.3f}{100 * result['fraction_of_roofline']:9.1f}%"
             )
+    if "peers" in record:
+        print(f"\n{'problem':<22}{'dtype':<7}{'operation':<28}{'peer':<40}{'ms':>9}")
+        for result in record["peers"]["results"]:
+            print(
+                f"{result['name']:<22}{result['problem']['dtype']:<7}{result['operation']:<28}{result['peer']:<40}"
+                f"{milliseconds(result)}"
+            )
+    if "overhead" in record:
+        print(f"\n{'microseconds a call, ' + record['overhead']['dtype']:<29}{'SDPA':>8}{'Vicinal':>9}{'above':>8}")
+        for overhead in record["overhead"]["overheads"]:
+            print(f"{overhead['what']:<29}{overhead['sdpa']:8.1f}{overhead['vicinal']:9.1f}{overhead['above']:8.1f}")
 
 
 if __name__ == "__main__":
