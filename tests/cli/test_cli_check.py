@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 from outcome import Program, refused, succeeded
 
@@ -38,6 +42,20 @@ def test_one_problem(vicinal: Program) -> None:
 def test_one_case_of_a_sweep(vicinal: Program) -> None:
     output = succeeded(vicinal("check --seed 5 --case 1 --size 0.05 --backend reference"))
     assert sum(int(cell) for cells in rows(output).values() for cell in cells[:3]) == 2
+
+
+def test_a_failed_check(vicinal: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An oracle with a wrong exponential: the kernel differs from it, whoever is right."""
+    compiler = shutil.which("c++")
+    assert compiler is not None, "c++ built the program, so it is there"
+    source, library = tmp_path / "wrong.cpp", tmp_path / "wrong.so"
+    source.write_text('extern "C" double exp(double x) noexcept { return x > -1 ? 1.0 : 0.5; }\n')
+    subprocess.run([compiler, "-shared", "-fPIC", "-fno-builtin", source, "-o", library], check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    result = vicinal("check --layout 9x8 --window 3 --dim 8 --kernel fused_cpu_forward")
+    assert result.returncode == 1
+    assert rows(result.stdout[result.stdout.index("kernel  ") :])["fused_cpu_forward"][:3] == ["0", "1", "0"]
+    assert "reproduce: vicinal check --layout 9x8 --window 3x3" in result.stdout
 
 
 @pytest.mark.parametrize(

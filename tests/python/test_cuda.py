@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import vicinal
+from calls import attend
 from dense import Problem, attention, random_problem
 from torch.testing import assert_close
 
@@ -12,20 +13,6 @@ if not torch.cuda.is_available():
     pytest.skip("this machine has no CUDA device", allow_module_level=True)
 
 PROBLEM = Problem((9, 10), (3, 5), (1, 2), (1, 2), (False, True), batch=2, heads=4, heads_kv=2, dim=16, dim_v=16)
-
-
-def attend(problem: Problem, inputs, **keywords):
-    query, key, value, additional_keys, additional_values = inputs
-    return vicinal.neighborhood_attention_generic(
-        query,
-        key,
-        value,
-        **problem.parameters,
-        additional_keys=additional_keys,
-        additional_values=additional_values,
-        return_lse=True,
-        **keywords,
-    )
 
 
 def on(device: str, inputs):

@@ -7,24 +7,11 @@ import math
 import pytest
 import torch
 import vicinal
+from calls import attend
 from dense import Problem, attention, random_problem
 from torch.testing import assert_close
 
 PROBLEM = Problem((5, 6), (3, 3), (1, 2), (1, 1), (False, True), batch=2, heads=2, heads_kv=1, dim=4, dim_v=3)
-
-
-def attend(problem: Problem, inputs, **keywords):
-    query, key, value, additional_keys, additional_values = inputs
-    return vicinal.neighborhood_attention_generic(
-        query,
-        key,
-        value,
-        **problem.parameters,
-        additional_keys=additional_keys,
-        additional_values=additional_values,
-        return_lse=True,
-        **keywords,
-    )
 
 
 @pytest.mark.parametrize("seed", range(60))
