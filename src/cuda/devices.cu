@@ -6,6 +6,13 @@ namespace vicinal::cuda {
 
 bool built() { return true; }
 
+int compute_capability_major(int ordinal) {
+  int major = 0;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal) == cudaSuccess) return major;
+  cudaGetLastError();  // no error of a later launch
+  return 0;
+}
+
 std::vector<DeviceInfo> devices() {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) return {};  // no driver, or one older than this runtime

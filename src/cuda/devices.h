@@ -20,6 +20,9 @@ struct DeviceInfo {
 /// Whether this build holds CUDA code.
 bool built();
 
+/// The first number of a device's compute capability, such as 9 for Hopper; 0 where there is no such device.
+int compute_capability_major(int ordinal);
+
 /// In order of their ordinals; empty where there is no device, no driver or no CUDA in this build.
 std::vector<DeviceInfo> devices();
 

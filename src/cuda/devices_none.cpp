@@ -4,6 +4,8 @@ namespace vicinal::cuda {
 
 bool built() { return false; }
 
+int compute_capability_major(int) { return 0; }
+
 std::vector<DeviceInfo> devices() { return {}; }
 
 }  // namespace vicinal::cuda

@@ -17,6 +17,7 @@ std::span<const KernelRow> registry() {
       kReferenceForward,
       kReferenceBackward,
 #ifdef VICINAL_HAS_CUDA
+      kFusedSm90Forward,
       kNaiveCudaForward,
       kNaiveCudaBackward,
       kTiledCudaPointwiseNeighborhood,

@@ -60,6 +60,19 @@ class Launcher {
     return static_cast<unsigned>(std::clamp<std::int64_t>(work, 1, most));
   }
 
+  /// One block for every place on the device, `per_multiprocessor` of them on each, but no more than items of work.
+  [[nodiscard]] unsigned persistent_blocks(std::int64_t items, int per_multiprocessor) const {
+    return static_cast<unsigned>(std::clamp<std::int64_t>(items, 1, per_multiprocessor * multiprocessors_));
+  }
+
+  /// Lets a kernel use more dynamic shared memory than any may without asking.
+  template <class... Parameters>
+  void allow_shared_memory(const char* name, void (*kernel)(Parameters...), std::size_t bytes) const {
+    const cudaError_t status =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    if (status != cudaSuccess) check(status, std::string("asking for shared memory of ") + name, problem_);
+  }
+
   template <class... Parameters, class... Arguments>
   void launch(const char* name, void (*kernel)(Parameters...), unsigned blocks, int threads, std::size_t shared_bytes,
               const Arguments&... arguments) const {

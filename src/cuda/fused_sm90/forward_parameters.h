@@ -1,0 +1,42 @@
+#pragma once
+
+// What the fused forward kernels for Hopper are given, and which of them there are.
+
+#include <cuda.h>
+
+#include "core/view.h"
+#include "cuda/fused_sm90/classes.h"
+#include "cuda/fused_sm90/tiles.h"
+#include "vicinal/problem.h"
+
+namespace vicinal::cuda::sm90 {
+
+/// A tensor of rows as the kernel reads it.
+struct Source {
+  CUtensorMap full;  ///< boxes of kChunk elements of the head dim
+  CUtensorMap rest;  ///< of what the last chunk holds, where that is less
+  View view;
+};
+
+struct ForwardParameters {
+  TiledGrid grid;
+  Source query, key, value, extra_key, extra_value;
+  View output, logsumexp;
+  int dim;
+  int dim_v;
+  float sign;           ///< of the scale: 1, 0 or -1; scores are multiplied by it
+  float log2_scale;     ///< |scale| log2(e), or log2(e) where the scale is 0: exp(scale x) = exp2(log2_scale sign x)
+  bool by_copy_engine;  ///< else the producer's threads copy
+  bool wide_copies;     ///< all sources may be read, and ...
+  bool wide_stores;     ///< ... the output written, 16 bytes at a time
+};
+
+using ForwardLaunch = void (*)(const Problem& problem, const ForwardParameters& parameters, void* stream);
+
+/// One for each of kForwardClasses, each compiled in a file of its own.
+extern const ForwardLaunch kForwardFp16Dim32, kForwardFp16Dim64, kForwardFp16Dim96, kForwardFp16Dim128,
+    kForwardFp16Dim192, kForwardFp16Dim256;
+extern const ForwardLaunch kForwardBf16Dim32, kForwardBf16Dim64, kForwardBf16Dim96, kForwardBf16Dim128,
+    kForwardBf16Dim192, kForwardBf16Dim256;
+
+}  // namespace vicinal::cuda::sm90

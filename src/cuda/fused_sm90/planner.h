@@ -1,0 +1,20 @@
+#pragma once
+
+// Which problems the Hopper kernels take, and with which tiles.
+
+#include "vicinal/plan.h"
+
+namespace vicinal::cuda::sm90 {
+
+/// Why the fused forward kernel cannot do a problem; success where it can.
+Status forward_supports(const Problem& grid);
+
+/// Whether tiles that a caller forces fit the kernel.
+Status forward_accepts(const Problem& grid, const Tiling& tiling);
+
+/// The tiles of the least estimated time.
+Tiling forward_tiling(const Problem& grid);
+
+Cost forward_cost(const Problem& grid, const Tiling& tiling);
+
+}  // namespace vicinal::cuda::sm90

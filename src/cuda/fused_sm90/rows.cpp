@@ -1,0 +1,22 @@
+// The rows of the fused backend on Hopper.
+
+#include "cuda/fused_sm90/forward.h"
+#include "cuda/fused_sm90/planner.h"
+#include "plan/registry.h"
+
+namespace vicinal {
+
+constinit const KernelRow kFusedSm90Forward{
+    .name = "fused_sm90_forward",
+    .backend = "fused",
+    .operation = Operation::forward,
+    .device = DeviceType::cuda,
+    .supports = cuda::sm90::forward_supports,
+    .tiling = cuda::sm90::forward_tiling,
+    .accepts = cuda::sm90::forward_accepts,
+    .cost = cuda::sm90::forward_cost,
+    .workspace = [](const Problem&, const Tiling&) { return std::size_t{0}; },
+    .forward = cuda::sm90::forward,
+};
+
+}  // namespace vicinal

@@ -1,0 +1,337 @@
+#pragma once
+
+// The tiles of the Hopper kernels as data: which work there is, which tokens a tile holds, which keys a work item reads
+// and which of a tile's columns a query may see. Host and device: the same functions are tested without a GPU.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/tiling.h"
+#include "core/window.h"
+#include "cuda/common/divisor.h"
+#include "vicinal/plan.h"
+#include "vicinal/problem.h"
+
+namespace vicinal::cuda::sm90 {
+
+using Range = BasicInterval<int>;
+using Window = BasicAxisWindow<int>;
+
+VICINAL_HOST_DEVICE constexpr int smaller(int a, int b) { return a < b ? a : b; }
+VICINAL_HOST_DEVICE constexpr int larger(int a, int b) { return a > b ? a : b; }
+VICINAL_HOST_DEVICE constexpr int clamped(int x, int low, int high) { return smaller(larger(x, low), high); }
+
+/// A box of tokens of one dilation phase as the rows of a tile in shared memory.
+///
+/// The copy engine moves one box of up to 256 tokens passed over along an axis, every d-th of them for d <= 8. Where a
+/// dilated axis is beyond that, it is walked token by token, one box for each; those axes come first in the order of
+/// the rows, so that the rows of a box follow each other.
+struct TileShape {
+  int extent[3];      ///< positions along each axis
+  int row_stride[3];  ///< rows between neighbors along an axis
+  int box[3];         ///< positions that one copy moves
+  int volume;         ///< rows that hold tokens
+
+  TileShape() = default;
+
+  TileShape(const PerAxis<std::int64_t>& tile, const PerAxis<std::int64_t>& dilation) {
+    constexpr int kMostPassedOver = 256;
+    constexpr int kMostDilation = 8;
+    volume = 1;
+    for (const bool walked : {false, true}) {
+      for (int a = 2; a >= 0; --a) {
+        const bool walks =
+            dilation[a] > 1 && tile[a] > 1 && (dilation[a] > kMostDilation || tile[a] * dilation[a] > kMostPassedOver);
+        if (walks != walked) continue;
+        extent[a] = static_cast<int>(tile[a]);
+        box[a] = walks ? 1 : extent[a];
+        row_stride[a] = volume;
+        volume *= extent[a];
+      }
+    }
+  }
+
+  /// The position along `axis`, relative to the tile, of a row that holds a token.
+  VICINAL_HOST_DEVICE constexpr int position(int axis, int row) const { return row / row_stride[axis] % extent[axis]; }
+
+  /// Copies that fill the tile.
+  VICINAL_HOST_DEVICE constexpr int copies() const { return volume / (box[0] * box[1] * box[2]); }
+};
+
+/// A row's position in its tile along the three axes, in one word; rows without a token are beyond every position.
+class PackedPosition {
+ public:
+  PackedPosition() = default;
+  VICINAL_HOST_DEVICE constexpr PackedPosition(const TileShape& tile, int row) {
+    for (int a = 0; a < 3; ++a) {
+      const int at = row < tile.volume ? tile.position(a, row) : kNowhere;
+      bits_ |= static_cast<std::uint32_t>(at) << (8 * a);
+    }
+  }
+  VICINAL_HOST_DEVICE constexpr int along(int axis) const { return static_cast<int>(bits_ >> (8 * axis)) & 0xFF; }
+  VICINAL_HOST_DEVICE constexpr bool holds_token() const { return along(0) != kNowhere; }
+
+ private:
+  static constexpr int kNowhere = 0xFF;  // tiles have at most 128 rows
+  std::uint32_t bits_ = 0;
+};
+
+/// One axis of the grid and the tiles along it, the same for all dilation groups.
+struct TiledAxis {
+  int extent;
+  int dilation;
+  int window;
+  int stride;
+  bool causal;
+  int query_box;   ///< positions of the queries of one warpgroup
+  int query_tile;  ///< of all warpgroups together
+  int key_tile;
+  Divisor<int> tiles;   ///< query tiles along the axis in the largest group
+  Divisor<int> groups;  ///< = dilation
+
+  VICINAL_HOST_DEVICE constexpr Window in_group(int group) const {
+    return {group_members(extent, dilation, group), window, stride, causal};
+  }
+};
+
+/// Halo of queries that may be none.
+VICINAL_HOST_DEVICE constexpr Range halo_of(const Window& axis, Range queries) {
+  if (queries.size() == 0) return {0, 0};
+  return {axis.keys_of(queries.begin).begin, axis.keys_of(queries.end - 1).end};
+}
+
+/// Query tiles of all heads and batch entries; those that only the larger dilation groups fill counted for all.
+std::int64_t work_items(const Problem& grid, const Tiling& tiling);
+
+/// All work of a launch. A work item is a query tile of one head and batch entry: one box of queries for each warpgroup,
+/// side by side along `split_axis`. Key tiles are laid from the corner of the halo of the whole query tile, those along
+/// the split axis outermost, so that each warpgroup needs consecutive ones.
+struct TiledGrid {
+  TiledAxis axes[3];
+  int split_axis;
+  int warpgroups;
+  Divisor<int> heads;
+  int heads_per_kv;
+  int batch;
+  int extra_kv;
+  TileShape queries;  ///< of one warpgroup
+  TileShape keys;
+  int items;
+
+  TiledGrid() = default;
+  TiledGrid(const Problem& grid, const Tiling& tiling);
+
+  /// Axes from the outermost to the innermost loop over key tiles.
+  VICINAL_HOST_DEVICE constexpr int loop_axis(int loop) const {
+    return loop == 0 ? split_axis : (loop <= split_axis ? loop - 1 : loop);
+  }
+};
+
+/// One work item.
+struct WorkItem {
+  int batch;
+  int head;
+  int group[3];
+  int origin[3];  ///< the first query of the tile, a position in its group
+
+  VICINAL_HOST_DEVICE WorkItem(const TiledGrid& grid, int item) {
+    // Tiles fastest, so that those which run together share the keys of their halos.
+    for (int a = 2; a >= 0; --a) {
+      const int rest = item / grid.axes[a].tiles;
+      origin[a] = (item - rest * grid.axes[a].tiles) * grid.axes[a].query_tile;
+      item = rest;
+    }
+    for (int a = 2; a >= 0; --a) {
+      const int rest = item / grid.axes[a].groups;
+      group[a] = item - rest * grid.axes[a].groups;
+      item = rest;
+    }
+    batch = item / grid.heads;
+    head = item - batch * grid.heads;
+  }
+};
+
+/// Along one axis of a work item: the windows, and the halo that key tiles are laid over.
+struct ItemAxis {
+  Window window;
+  Range queries;  ///< of all warpgroups; empty where a smaller group has no such tile
+  Range halo;
+  int key_tiles;
+
+  VICINAL_HOST_DEVICE ItemAxis(const TiledAxis& axis, int group, int origin)
+      : window(axis.in_group(group)),
+        queries{origin, smaller(origin + axis.query_tile, window.members)},
+        halo(halo_of(window, queries)),
+        key_tiles((halo.size() + axis.key_tile - 1) / axis.key_tile) {}
+};
+
+/// The key tiles of a work item in the order in which they are read, from the grid first, then extra tokens.
+struct KeyTiles {
+  int count[3];  ///< along each loop
+  int grid_tiles;
+  int extra_tiles;
+
+  VICINAL_HOST_DEVICE KeyTiles(const TiledGrid& grid, const ItemAxis (&axes)[3]) {
+    for (int loop = 0; loop < 3; ++loop) {
+      // Not axes[axis]: on the device that would put the axes into local memory.
+      const int axis = grid.loop_axis(loop);
+      count[loop] = axis == 0 ? axes[0].key_tiles : (axis == 1 ? axes[1].key_tiles : axes[2].key_tiles);
+    }
+    grid_tiles = count[0] * count[1] * count[2];
+    const bool empty = axes[0].queries.size() == 0 || axes[1].queries.size() == 0 || axes[2].queries.size() == 0;
+    extra_tiles = empty ? 0 : (grid.extra_kv + grid.keys.volume - 1) / grid.keys.volume;
+  }
+
+  VICINAL_HOST_DEVICE int total() const { return grid_tiles + extra_tiles; }
+};
+
+/// Walks the key tiles of the grid, the last loop fastest.
+struct KeyTileCursor {
+  int at[3];  ///< tile along each loop
+
+  VICINAL_HOST_DEVICE constexpr void next(int count1, int count2) {
+    if (++at[2] < count2) return;
+    at[2] = 0;
+    if (++at[1] < count1) return;
+    at[1] = 0;
+    ++at[0];
+  }
+
+  /// Tile along an axis of the grid.
+  VICINAL_HOST_DEVICE constexpr int along(const TiledGrid& grid, int axis) const {
+    return axis == grid.split_axis ? at[0] : (axis == grid.loop_axis(1) ? at[1] : at[2]);
+  }
+};
+
+/// The queries of one warpgroup in a work item.
+struct WarpgroupBox {
+  Range queries[3];
+
+  VICINAL_HOST_DEVICE WarpgroupBox(const TiledGrid& grid, const WorkItem& item, int warpgroup) {
+    for (int a = 0; a < 3; ++a) {
+      const TiledAxis& axis = grid.axes[a];
+      const int begin = item.origin[a] + (a == grid.split_axis ? warpgroup * axis.query_box : 0);
+      queries[a] = {begin, smaller(begin + axis.query_box, group_members(axis.extent, axis.dilation, item.group[a]))};
+    }
+  }
+
+  VICINAL_HOST_DEVICE constexpr bool empty() const {
+    return queries[0].size() == 0 || queries[1].size() == 0 || queries[2].size() == 0;
+  }
+};
+
+/// Which key tiles a warpgroup needs along an axis, its queries not being none.
+struct NeededTiles {
+  Range needed;    ///< tiles of which some query sees a key
+  Range unmasked;  ///< of which all queries see all keys
+
+  VICINAL_HOST_DEVICE NeededTiles(const ItemAxis& axis, Range queries, int tile) {
+    const Range first = axis.window.keys_of(queries.begin);
+    const Range last = axis.window.keys_of(queries.end - 1);
+    needed = {(first.begin - axis.halo.begin) / tile, (last.end - axis.halo.begin + tile - 1) / tile};
+    unmasked = {(last.begin - axis.halo.begin + tile - 1) / tile, larger(first.end - axis.halo.begin, 0) / tile};
+  }
+};
+
+/// Keys that a row of a warpgroup's box sees along an axis, relative to the halo. Rows without a query repeat the last.
+VICINAL_HOST_DEVICE constexpr Range keys_of_row(const ItemAxis& axis, Range queries, int position) {
+  const Range keys = axis.window.keys_of(smaller(queries.begin + position, queries.end - 1));
+  return {keys.begin - axis.halo.begin, keys.end - axis.halo.begin};
+}
+
+/// A warpgroup's share of the key tiles of a work item: which it attends to, and which it lets pass.
+struct Share {
+  int skipped_before, attended, skipped_after, extra;
+  int outermost;      ///< where along the outermost loop the attended tiles begin
+  int count[2];       ///< tiles along the inner loops
+  Range unmasked[3];  ///< tiles along each axis that all rows see whole
+
+  Share() = default;
+  VICINAL_HOST_DEVICE Share(const TiledGrid& grid, const ItemAxis (&axes)[3], const KeyTiles& tiles,
+                            const WarpgroupBox& box)
+      : extra(tiles.extra_tiles), count{tiles.count[1], tiles.count[2]} {
+    Range needed{0, 0};
+    for (int a = 0; a < 3; ++a) {
+      const NeededTiles along(axes[a], box.queries[a], grid.axes[a].key_tile);
+      unmasked[a] = along.unmasked;
+      if (a == grid.split_axis) needed = along.needed;
+    }
+    const int plane = count[0] * count[1];
+    outermost = needed.begin;
+    skipped_before = needed.begin * plane;
+    attended = needed.size() * plane;
+    skipped_after = tiles.grid_tiles - needed.end * plane;
+  }
+};
+
+/// Which columns of a key tile a thread of the matrix product may keep.
+///
+/// A thread holds, of each of its rows, columns 8 j + 2 l + e for its lane l of four and e of {0, 1}: bit 2 j + e of a
+/// mask. Along each axis a row sees an interval of the tile's positions, so its mask is the intersection over the axes
+/// of differences of prefixes: the columns whose position is below t. The prefixes depend on the tile's shape alone and
+/// are made once.
+template <int kColumns>
+struct ColumnMasks {
+  static_assert(kColumns % 8 == 0 && kColumns <= 128);
+  static constexpr int kLanes = 4;
+  static constexpr int kBits = kColumns / kLanes;
+  /// One for every position and the end of each axis, three axes' products being at most kColumns, and one for every
+  /// count of columns.
+  static constexpr int kAxisPrefixes = kColumns + 5;
+  static constexpr int kPrefixes = kAxisPrefixes + kColumns + 1;
+
+  std::uint32_t prefix[kPrefixes][kLanes];
+
+  VICINAL_HOST_DEVICE static constexpr int column(int lane, int bit) { return 8 * (bit / 2) + 2 * lane + bit % 2; }
+
+  /// One entry of the table; `positions` are those of the tile's kColumns rows.
+  VICINAL_HOST_DEVICE static std::uint32_t make(const TileShape& tile, const PackedPosition* positions, int entry,
+                                                int lane) {
+    const bool counts = entry >= kAxisPrefixes;
+    int axis = 0;
+    int below = counts ? entry - kAxisPrefixes : entry;
+    while (!counts && axis < 2 && below > tile.extent[axis]) below -= tile.extent[axis++] + 1;
+    std::uint32_t bits = 0;
+    for (int bit = 0; bit < kBits; ++bit) {
+      const int c = column(lane, bit);
+      const int at = counts ? c : positions[c].along(axis);
+      bits |= static_cast<std::uint32_t>(at < below) << bit;
+    }
+    return bits;
+  }
+
+  VICINAL_HOST_DEVICE std::uint32_t first_columns(int count, int lane) const {
+    return prefix[kAxisPrefixes + count][lane];
+  }
+
+  /// Columns at positions of `keys` relative to the tile; `table` is where the prefixes of the axis begin.
+  VICINAL_HOST_DEVICE std::uint32_t along(int table, int extent, Range keys, int lane) const {
+    return prefix[table + clamped(keys.end, 0, extent)][lane] & ~prefix[table + clamped(keys.begin, 0, extent)][lane];
+  }
+
+  /// What two rows see of a key tile: of the grid's tile at `cursor`, or of extra tile `extra` where that is not
+  /// negative. True, and nothing in `visible`, where that is every column.
+  VICINAL_HOST_DEVICE bool all_visible(const TiledGrid& grid, const Share& share, const KeyTileCursor& cursor, int extra,
+                                       const Range (&keys)[2][3], int lane, std::uint32_t (&visible)[2]) const {
+    const int filled = extra < 0 ? grid.keys.volume : smaller(grid.extra_kv - extra * grid.keys.volume, grid.keys.volume);
+    bool all = filled == kColumns;
+    visible[0] = visible[1] = first_columns(filled, lane);
+    if (extra >= 0) return all;
+    int table = 0;
+    for (int a = 0; a < 3; ++a) {
+      const int tile = grid.axes[a].key_tile;
+      const int along_axis = cursor.along(grid, a);
+      if (!share.unmasked[a].contains(along_axis)) {
+        all = false;
+        const int begin = along_axis * tile;
+        for (int r = 0; r < 2; ++r) {
+          visible[r] &= along(table, tile, {keys[r][a].begin - begin, keys[r][a].end - begin}, lane);
+        }
+      }
+      table += tile + 1;
+    }
+    return all;
+  }
+};
+
+}  // namespace vicinal::cuda::sm90
