@@ -1,0 +1,240 @@
+// The tiles and masks of the Hopper kernels, by the functions that the kernels call: on random small problems and tile
+// shapes every query attends to exactly its keys, each once.
+
+#include "cuda/fused_sm90/tiles.h"
+
+#include <array>
+#include <map>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "check/random.h"
+#include "core/tiling.h"
+#include "cuda/fused_sm90/classes.h"
+#include "cuda/fused_sm90/planner.h"
+
+namespace vicinal::cuda::sm90 {
+namespace {
+
+constexpr int kProblems = 400;
+
+Problem random_problem(check::Random& random) {
+  Problem p;
+  p.rank = static_cast<int>(random.between(1, 3));
+  const std::int64_t longest = p.rank == 1 ? 150 : p.rank == 2 ? 24 : 11;
+  for (int a = 0; a < p.rank; ++a) {
+    p.layout[a] = random.between(1, longest);
+    p.dilation[a] = random.chance(0.6) ? 1 : random.between(1, std::min<std::int64_t>(12, p.layout[a]));
+    p.window[a] = random.between(1, p.layout[a] / p.dilation[a]);
+    p.stride[a] = random.between(1, p.window[a]);
+    p.causal[a] = random.chance(0.4);
+  }
+  p.heads = random.between(1, 2);
+  p.extra_kv = random.chance(0.5) ? 0 : random.between(1, 150);
+  p.dtype = DType::fp16;
+  EXPECT_TRUE(validate(p).ok()) << validate(p).reason();
+  return padded_to_rank_3(p);
+}
+
+/// A box of at most `most` tokens, mostly not a power of two.
+PerAxis<std::int64_t> random_box(check::Random& random, std::int64_t most) {
+  PerAxis<std::int64_t> box{};
+  const auto first = static_cast<int>(random.between(0, 2));
+  for (int i = 0; i < 3; ++i) {
+    std::int64_t& extent = box[(first + i) % 3];
+    extent = random.between(1, random.chance(0.5) ? most : std::min<std::int64_t>(most, 9));
+    most /= extent;
+  }
+  return box;
+}
+
+template <int kColumns>
+Tiling random_tiling(check::Random& random) {
+  Tiling tiling{.query_tile = random_box(random, kWarpgroupRows),
+                .key_tile = random_box(random, kColumns),
+                .rows = kWarpgroupRows,
+                .columns = kColumns};
+  tiling.block[random.between(0, 2)] = random.between(1, 3);
+  return tiling;
+}
+
+template <int kColumns>
+ColumnMasks<kColumns> masks_of(const TileShape& keys) {
+  using Masks = ColumnMasks<kColumns>;
+  std::vector<PackedPosition> positions;
+  for (int c = 0; c < kColumns; ++c) positions.emplace_back(keys, c);
+  Masks masks{};
+  for (int entry = 0; entry < Masks::kPrefixes; ++entry) {
+    for (int lane = 0; lane < Masks::kLanes; ++lane) {
+      masks.prefix[entry][lane] = Masks::make(keys, positions.data(), entry, lane);
+    }
+  }
+  return masks;
+}
+
+using Position = std::array<std::int64_t, 3>;
+
+/// Plays one warpgroup's part of one work item and notes what each query attends to.
+template <int kColumns>
+class Player {
+ public:
+  explicit Player(const TiledGrid& grid) : grid_(grid), masks_(masks_of<kColumns>(grid.keys)) {}
+
+  void play(const WorkItem& item, int warpgroup) {
+    const ItemAxis axes[3] = {{grid_.axes[0], item.group[0], item.origin[0]},
+                              {grid_.axes[1], item.group[1], item.origin[1]},
+                              {grid_.axes[2], item.group[2], item.origin[2]}};
+    const KeyTiles tiles(grid_, axes);
+    if (tiles.total() == 0) return;
+    const WarpgroupBox box(grid_, item, warpgroup);
+    if (box.empty()) return;
+    const Share share(grid_, axes, tiles, box);
+    ASSERT_GE(share.skipped_before, 0);
+    ASSERT_GE(share.skipped_after, 0);
+    ASSERT_EQ(share.skipped_before + share.attended + share.skipped_after, tiles.grid_tiles);
+
+    for (int row = 0; row < kWarpgroupRows; ++row) {
+      const PackedPosition at(grid_.queries, row);
+      if (!at.holds_token()) continue;
+      Position query{};
+      bool exists = true;
+      Range keys[2][3];
+      for (int a = 0; a < 3; ++a) {
+        query[a] = box.queries[a].begin + at.along(a);
+        exists = exists && query[a] < box.queries[a].end;
+        keys[0][a] = keys[1][a] = keys_of_row(axes[a], box.queries[a], at.along(a));
+      }
+      if (!exists) continue;
+      KeyTileCursor cursor{{share.outermost, 0, 0}};
+      for (int t = 0; t < share.attended; ++t, cursor.next(share.count[0], share.count[1])) {
+        see(share, cursor, -1, keys, [&](int c) {
+          Position key{};
+          for (int a = 0; a < 3; ++a) {
+            key[a] = axes[a].halo.begin + cursor.along(grid_, a) * grid_.axes[a].key_tile + grid_.keys.position(a, c);
+          }
+          ++seen_[query][key];
+        });
+      }
+      for (int t = 0; t < share.extra; ++t) {
+        see(share, cursor, t, keys, [&](int c) { ++seen_[query][{-1, -1, t * grid_.keys.volume + c}]; });
+      }
+      ++answered_[query];
+    }
+  }
+
+  void expect_neighbors(const PhaseGrid& phase, std::int64_t extra_tokens) const {
+    std::int64_t queries = 1;
+    for (const AxisWindow& axis : phase.axes) queries *= axis.members;
+    EXPECT_EQ(std::ssize(answered_), queries);
+    for (const auto& [query, times] : answered_) EXPECT_EQ(times, 1);
+    for (const auto& [query, keys] : seen_) {
+      std::int64_t count = 1;
+      for (int a = 0; a < 3; ++a) count *= phase.axes[a].keys_of(query[a]).size();
+      EXPECT_EQ(std::ssize(keys), extra_tokens + count);
+      for (const auto& [key, times] : keys) {
+        EXPECT_EQ(times, 1);
+        EXPECT_TRUE(key[0] < 0 ? key[2] < extra_tokens : phase.attends(query, key));
+      }
+    }
+  }
+
+ private:
+  template <class Note>
+  void see(const Share& share, const KeyTileCursor& cursor, int extra, const Range (&keys)[2][3], Note note) {
+    for (int lane = 0; lane < 4; ++lane) {
+      std::uint32_t visible[2];
+      const bool all = masks_.all_visible(grid_, share, cursor, extra, keys, lane, visible);
+      for (int bit = 0; bit < ColumnMasks<kColumns>::kBits; ++bit) {
+        if (all || (visible[1] >> bit & 1) != 0) note(ColumnMasks<kColumns>::column(lane, bit));
+      }
+    }
+  }
+
+  const TiledGrid& grid_;
+  ColumnMasks<kColumns> masks_;
+  std::map<Position, std::map<Position, int>> seen_;
+  std::map<Position, int> answered_;
+};
+
+template <int kColumns>
+void play_random_problems(int seed) {
+  check::Random random(seed);
+  for (int n = 0; n < kProblems && !testing::Test::HasFailure(); ++n) {
+    const Problem problem = random_problem(random);
+    const Tiling tiling = random_tiling<kColumns>(random);
+    const TiledGrid grid(problem, tiling);
+    SCOPED_TRACE(fmt::format("{} query tile {} key tile {}", to_string(problem), fmt::join(tiling.query_tile, "x"),
+                             fmt::join(tiling.key_tile, "x")));
+    std::map<std::array<int, 3>, Player<kColumns>> players;
+    for (int i = 0; i < grid.items; ++i) {
+      const WorkItem item(grid, i);
+      ASSERT_LT(item.batch, problem.batch);
+      if (item.head != problem.heads - 1) continue;
+      auto& player = players.try_emplace({item.group[0], item.group[1], item.group[2]}, grid).first->second;
+      for (int w = 0; w < grid.warpgroups; ++w) player.play(item, w);
+    }
+    EXPECT_EQ(std::ssize(players), phase_count(problem));
+    for (std::int64_t phase = 0; phase < phase_count(problem); ++phase) {
+      const auto groups = phase_groups(problem, phase);
+      const std::array<int, 3> key{static_cast<int>(groups[0]), static_cast<int>(groups[1]),
+                                   static_cast<int>(groups[2])};
+      ASSERT_TRUE(players.contains(key));
+      players.at(key).expect_neighbors(phase_grid(problem, phase), problem.extra_kv);
+    }
+  }
+}
+
+TEST(Sm90Tiles, AttendToEveryNeighborOnce) {
+  play_random_problems<64>(11);
+  play_random_problems<96>(12);
+  play_random_problems<128>(13);
+}
+
+TEST(Sm90Tiles, CopiesFillConsecutiveRows) {
+  check::Random random(7);
+  for (int n = 0; n < 2000; ++n) {
+    const auto tile = random_box(random, 128);
+    PerAxis<std::int64_t> dilation{};
+    for (std::int64_t& d : dilation) d = random.chance(0.5) ? 1 : random.between(1, 40);
+    const TileShape shape(tile, dilation);
+    ASSERT_EQ(shape.volume, tile[0] * tile[1] * tile[2]);
+    int per_copy = 1;
+    for (int a = 0; a < 3; ++a) {
+      per_copy *= shape.box[a];
+      EXPECT_TRUE(shape.box[a] == 1 || dilation[a] <= 8);
+      EXPECT_LE(shape.box[a] * dilation[a], shape.box[a] == 1 ? dilation[a] : 256);
+    }
+    ASSERT_EQ(per_copy * shape.copies(), shape.volume);
+    for (int row = 0; row < shape.volume; ++row) {
+      int expected = 0;
+      // Inside a box rows follow the axes x, y, z; the first row of a box is the sum of the walked axes' strides.
+      for (int a = 0; a < 3; ++a) {
+        int stride = shape.row_stride[a];
+        if (shape.box[a] > 1) {
+          stride = 1;
+          for (int b = a + 1; b < 3; ++b) stride *= shape.box[b];
+        }
+        expected += shape.position(a, row) * stride;
+      }
+      ASSERT_EQ(row, expected);
+    }
+  }
+}
+
+TEST(Sm90Planner, ChoosesTilesThatTheKernelAccepts) {
+  check::Random random(3);
+  for (int n = 0; n < 300; ++n) {
+    Problem problem = random_problem(random);
+    problem.dim = 8 * random.between(1, 32);
+    const Tiling tiling = forward_tiling(problem);
+    EXPECT_TRUE(forward_accepts(problem, tiling).ok()) << forward_accepts(problem, tiling).reason();
+    const Cost cost = forward_cost(problem, tiling);
+    EXPECT_GE(cost.visited_multiply_adds, cost.needed_multiply_adds) << to_string(problem);
+    EXPECT_GT(cost.seconds, 0);
+  }
+}
+
+}  // namespace
+}  // namespace vicinal::cuda::sm90
