@@ -19,17 +19,34 @@ struct ForwardClass {
   int columns;       ///< keys of a tile
   int stages;        ///< key tiles, and value tiles, in flight
   int query_stages;  ///< query tiles in flight
+  int blocks;        ///< that share a multiprocessor
+
+  friend bool operator==(const ForwardClass&, const ForwardClass&) = default;
 };
 
+/// By head dim: two warpgroups that share large key tiles, and blocks of one with small tiles, several of which wait at
+/// different times.
 inline constexpr std::array kForwardClasses{
-    ForwardClass{32, 2, 128, 4, 2},  ForwardClass{64, 2, 128, 4, 2}, ForwardClass{96, 2, 128, 2, 2},
-    ForwardClass{128, 2, 128, 2, 2}, ForwardClass{192, 2, 96, 2, 1}, ForwardClass{256, 2, 64, 2, 1},
+    ForwardClass{32, 1, 64, 2, 2, 4},   ForwardClass{32, 2, 128, 4, 2, 1},  ForwardClass{64, 1, 64, 2, 2, 3},
+    ForwardClass{64, 2, 128, 4, 2, 1},  ForwardClass{96, 2, 128, 2, 2, 1},  ForwardClass{128, 2, 128, 2, 2, 1},
+    ForwardClass{192, 2, 96, 2, 1, 1}, ForwardClass{256, 2, 64, 2, 1, 1},
 };
 
-/// The index of the smallest class that takes a head dim, and a value dim, of `dim`; the number of classes if none does.
-constexpr std::size_t forward_class_of(std::int64_t dim) {
+/// The smallest head dim of a class that takes a head dim, and a value dim, of `dim`; 0 where none does.
+constexpr int class_dim(std::int64_t dim) {
+  for (const ForwardClass& size : kForwardClasses) {
+    if (dim <= size.dim) return size.dim;
+  }
+  return 0;
+}
+
+/// The index of a class; the number of classes where there is none.
+constexpr std::size_t forward_class(int dim, std::int64_t warpgroups) {
   std::size_t index = 0;
-  while (index < kForwardClasses.size() && kForwardClasses[index].dim < dim) ++index;
+  while (index < kForwardClasses.size() &&
+         (kForwardClasses[index].dim != dim || kForwardClasses[index].warpgroups != warpgroups)) {
+    ++index;
+  }
   return index;
 }
 

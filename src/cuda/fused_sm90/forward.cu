@@ -63,14 +63,26 @@ Source source(const Rows& rows, const std::array<int, 3>& box, const PerAxis<std
   return result;
 }
 
-ForwardLaunch instance(const Problem& grid) {
+ForwardLaunch instance(const Problem& grid, int warpgroups) {
   static const std::array<const ForwardLaunch*, kForwardClasses.size()> fp16{
-      &kForwardFp16Dim32,  &kForwardFp16Dim64,  &kForwardFp16Dim96,
-      &kForwardFp16Dim128, &kForwardFp16Dim192, &kForwardFp16Dim256};
+      &kForwardFp16Dim32x1,
+      &kForwardFp16Dim32x2,
+      &kForwardFp16Dim64x1,
+      &kForwardFp16Dim64x2,
+      &kForwardFp16Dim96x2,
+      &kForwardFp16Dim128x2,
+      &kForwardFp16Dim192x2,
+      &kForwardFp16Dim256x2};
   static const std::array<const ForwardLaunch*, kForwardClasses.size()> bf16{
-      &kForwardBf16Dim32,  &kForwardBf16Dim64,  &kForwardBf16Dim96,
-      &kForwardBf16Dim128, &kForwardBf16Dim192, &kForwardBf16Dim256};
-  const std::size_t index = forward_class_of(std::max(grid.dim, grid.dim_v));
+      &kForwardBf16Dim32x1,
+      &kForwardBf16Dim32x2,
+      &kForwardBf16Dim64x1,
+      &kForwardBf16Dim64x2,
+      &kForwardBf16Dim96x2,
+      &kForwardBf16Dim128x2,
+      &kForwardBf16Dim192x2,
+      &kForwardBf16Dim256x2};
+  const std::size_t index = forward_class(class_dim(std::max(grid.dim, grid.dim_v)), warpgroups);
   return *(grid.dtype == DType::fp16 ? fp16 : bf16)[index];
 }
 
@@ -118,7 +130,7 @@ void forward(const Problem& grid, const Tiling& tiling, const ForwardViews& tens
     p.log2_scale = static_cast<float>(kLog2E);
     p.sign = 0;
   }
-  instance(grid)(grid, p, execution.stream);
+  instance(grid, p.grid.warpgroups)(grid, p, execution.stream);
 }
 
 }  // namespace vicinal::cuda::sm90

@@ -3,7 +3,7 @@
 // Fused neighborhood attention, forward, for Hopper.
 //
 // A block takes work items in turns: a query tile of one box of up to 64 tokens for each of its consumer warpgroups, and
-// the key tiles of their halo. The first warpgroup produces: it fills a ring of key and one of value tiles by the copy
+// the key tiles of their halo. The last warps produce: they fill a ring of key and one of value tiles by the copy
 // engine (or, where strides forbid that, with all of its threads), ahead across work items. Consumers keep 64 rows of
 // scores S = Q K^T and of output O in registers: while the scores of one tile become probabilities (online softmax), the
 // tensor cores add the product of the tile before, P V, to O. A consumer skips key tiles that none of its queries sees
@@ -24,10 +24,9 @@
 
 namespace vicinal::cuda::sm90 {
 
-template <class ElementType, int kDimClass>
+template <class ElementType, int kDimClass, int kWarpgroupCount>
 struct ForwardConfig {
-  static constexpr ForwardClass kClass = kForwardClasses[forward_class_of(kDimClass)];
-  static_assert(kClass.dim == kDimClass);
+  static constexpr ForwardClass kClass = kForwardClasses[forward_class(kDimClass, kWarpgroupCount)];
 
   using Element = ElementType;
   static constexpr int kDim = kClass.dim;  ///< of queries, keys and values in registers and products, zero-padded
@@ -36,9 +35,11 @@ struct ForwardConfig {
   static constexpr int kStages = kClass.stages;
   static constexpr int kQueries = kClass.query_stages;
   static constexpr int kChunks = (kDim + kChunk - 1) / kChunk;
+  static constexpr int kBlocks = kClass.blocks;
   static constexpr int kConsumers = 128 * kWarpgroups;
-  static constexpr int kProducers = 128;
-  static constexpr int kThreads = kProducers + kConsumers;
+  /// A warpgroup where it gives registers to the consumers, else a warp.
+  static constexpr int kProducers = kBlocks == 1 ? 128 : 32;
+  static constexpr int kThreads = kConsumers + kProducers;
 };
 
 template <class Config>
@@ -95,7 +96,7 @@ class Producer {
 
  public:
   __device__ Producer(const ForwardParameters& p, SharedMemory<Config>& shared)
-      : p_(p), shared_(shared), thread_(static_cast<int>(threadIdx.x)) {}
+      : p_(p), shared_(shared), thread_(static_cast<int>(threadIdx.x) - Config::kConsumers) {}
 
   __device__ void run() {
     if (p_.by_copy_engine && thread_ >= 32) return;
@@ -315,9 +316,9 @@ class Consumer {
   }
 
   __device__ void run() {
-    const TiledGrid& grid = p_.grid;
+    if (warpgroup_ == 1) pass_turn();
 #pragma unroll 1
-    for (int i = static_cast<int>(blockIdx.x); i < grid.items; i += static_cast<int>(gridDim.x)) {
+    for (int i = static_cast<int>(blockIdx.x); i < p_.grid.items; i += static_cast<int>(gridDim.x)) {
       Share share;
       if (!begin(i, share)) continue;
 #pragma unroll 1
@@ -355,7 +356,7 @@ class Consumer {
     for (float& o : output_) o = 0;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      largest_[r] = kMinusInfinity;
+      bound_[r] = kMinusInfinity;
       sum_[r] = 0;
 #pragma unroll
       for (int a = 0; a < 3; ++a) {
@@ -385,6 +386,15 @@ class Consumer {
   __device__ void release_query() {
     release(shared_.query_empty[query_ring_.stage]);
     query_ring_.advance();
+  }
+
+  /// Two warpgroups take turns, so that one keeps the tensor cores busy while the other is at its exponentials. Both
+  /// count the same tiles, those of Share::together.
+  __device__ void await_turn() const {
+    if constexpr (Config::kWarpgroups == 2) barrier_sync(1 + warpgroup_, Config::kConsumers);
+  }
+  __device__ void pass_turn() const {
+    if constexpr (Config::kWarpgroups == 2) barrier_arrive(2 - warpgroup_, Config::kConsumers);
   }
 
   /// S = Q K^T of the next key tile, begun.
@@ -448,8 +458,11 @@ class Consumer {
     weigh();
 #pragma unroll 1
     for (int t = 1; t < count; ++t) {
+      const bool in_turn = !extra && share.together.contains(t);
+      if (in_turn) await_turn();
       begin_scores();
       begin_output();
+      if (in_turn) pass_turn();
       cursor.next(share.count[0], share.count[1]);
       wait_for_products<1>();
       end_scores();
@@ -478,19 +491,25 @@ class Consumer {
     }
   }
 
-  /// Scores become exponentials relative to the largest so far; `shrink` is what earlier ones are to be multiplied by.
+  /// Scores become exponentials relative to a bound that is at most kSlack, as a power of two, below the largest so far;
+  /// `shrink` is what earlier ones are to be multiplied by. The bound moves rarely, so O is seldom rescaled.
   __device__ void soften(float (&shrink)[2]) {
+    constexpr float kSlack = 8;  // fp16 holds sums of products with weights up to 2^8
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      float largest = largest_[i];
+      float largest = bound_[i];
 #pragma unroll
       for (int s = 2 * i; s < kScores; s += 4) largest = fmaxf(largest, fmaxf(scores_[s], scores_[s + 1]));
       largest = fmaxf(largest, __shfl_xor_sync(~0U, largest, 1));
       largest = fmaxf(largest, __shfl_xor_sync(~0U, largest, 2));
       // A row that has seen nothing yet stays at exponentials of 0.
-      const float scaled = largest == kMinusInfinity ? 0.0F : largest * p_.log2_scale;
-      shrink[i] = exp2_approximate(fmaf(largest_[i], p_.log2_scale, -scaled));
-      largest_[i] = largest;
+      const float moved = largest == kMinusInfinity ? 0.0F : (largest - bound_[i]) * p_.log2_scale;
+      shrink[i] = 1;
+      if (moved > kSlack) {
+        shrink[i] = exp2_approximate(-moved);
+        bound_[i] = largest;
+      }
+      const float scaled = bound_[i] == kMinusInfinity ? 0.0F : bound_[i] * p_.log2_scale;
       float sum = 0;
 #pragma unroll
       for (int s = 2 * i; s < kScores; s += 4) {
@@ -503,6 +522,7 @@ class Consumer {
   }
 
   __device__ void rescale(const float (&shrink)[2]) {
+    if (!__any_sync(~0U, shrink[0] != 1 || shrink[1] != 1)) return;
 #pragma unroll
     for (int o = 0; o < kOutputs; ++o) output_[o] *= shrink[o / 2 % 2];
   }
@@ -527,7 +547,7 @@ class Consumer {
       int token[3];
       if (lane_ % 4 == 0 && p_.logsumexp.data != nullptr && token_of(item, box, position_[i], token)) {
         static_cast<float*>(p_.logsumexp.data)[token_offset(p_.logsumexp, item.batch, token, item.head)] =
-            fmaf(largest_[i], p_.log2_scale, log2f(sum_[i])) * kLn2;
+            fmaf(bound_[i], p_.log2_scale, log2f(sum_[i])) * kLn2;
       }
     }
     const int slot = warpgroup_ * 4 + warp_;
@@ -598,7 +618,7 @@ class Consumer {
   float scores_[kScores];
   std::uint32_t weights_[kScores / 2];
   float output_[kOutputs];
-  float largest_[2];
+  float bound_[2];
   float sum_[2];  // of this thread's columns
 };
 
@@ -645,19 +665,20 @@ __device__ void prepare(const ForwardParameters& p, SharedMemory<Config>& shared
 #endif  // VICINAL_HOPPER_CODE
 
 template <class Config>
-__global__ void __launch_bounds__(Config::kThreads, 1)
+__global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     forward_kernel(const __grid_constant__ ForwardParameters parameters) {
 #if VICINAL_HOPPER_CODE
   extern __shared__ std::uint8_t memory[];
   auto& shared = *reinterpret_cast<SharedMemory<Config>*>((reinterpret_cast<std::uintptr_t>(memory) + 1023) & ~1023ULL);
   prepare(parameters, shared);
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
-  if (warpgroup == 0) {
-    give_registers_back<40>();
+  constexpr bool kMovesRegisters = Config::kBlocks == 1;
+  if (warpgroup == Config::kWarpgroups) {
+    if constexpr (kMovesRegisters) give_registers_back<40>();
     Producer<Config>(parameters, shared).run();
   } else {
-    take_registers<Config::kWarpgroups == 2 ? 232 : 160>();
-    Consumer<Config>(parameters, shared, warpgroup - 1).run();
+    if constexpr (kMovesRegisters) take_registers<232>();
+    Consumer<Config>(parameters, shared, warpgroup).run();
   }
 #endif
 }
@@ -665,10 +686,10 @@ __global__ void __launch_bounds__(Config::kThreads, 1)
 template <class Config>
 void launch_forward(const Problem& problem, const ForwardParameters& parameters, void* stream) {
   constexpr std::size_t kSharedBytes = sizeof(SharedMemory<Config>) + 1024;
-  static_assert(kSharedBytes <= 227 * 1024);
+  static_assert((kSharedBytes + 1024) * Config::kBlocks <= 228 * 1024);
   const Launcher launcher(problem, stream);
   launcher.allow_shared_memory("fused_sm90_forward", forward_kernel<Config>, kSharedBytes);
-  launcher.launch("fused_sm90_forward", forward_kernel<Config>, launcher.persistent_blocks(parameters.grid.items, 1),
+  launcher.launch("fused_sm90_forward", forward_kernel<Config>, launcher.persistent_blocks(parameters.grid.items, Config::kBlocks),
                   Config::kThreads, kSharedBytes, parameters);
 }
 

@@ -6,7 +6,7 @@ TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling)
     : split_axis(0),
       warpgroups(1),
       heads(grid.heads),
-      heads_per_kv(static_cast<int>(grid.heads / grid.heads_kv)),
+      heads_per_kv(grid.heads / grid.heads_kv),
       batch(static_cast<int>(grid.batch)),
       extra_kv(static_cast<int>(grid.extra_kv)),
       queries(tiling.query_tile, grid.dilation),
@@ -21,7 +21,7 @@ TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling)
                .causal = grid.causal[a],
                .query_box = static_cast<int>(tiling.query_tile[a]),
                .query_tile = static_cast<int>(tile),
-               .key_tile = static_cast<int>(tiling.key_tile[a]),
+               .key_tile = Divisor<int>(tiling.key_tile[a]),
                .tiles = Divisor<int>(ceil_div(group_members(grid.layout[a], grid.dilation[a], std::int64_t{0}), tile)),
                .groups = Divisor<int>(grid.dilation[a])};
     if (tiling.block[a] == 1) continue;

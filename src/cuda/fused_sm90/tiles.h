@@ -85,12 +85,13 @@ struct TiledAxis {
   bool causal;
   int query_box;   ///< positions of the queries of one warpgroup
   int query_tile;  ///< of all warpgroups together
-  int key_tile;
+  Divisor<int> key_tile;
   Divisor<int> tiles;   ///< query tiles along the axis in the largest group
   Divisor<int> groups;  ///< = dilation
 
+  VICINAL_HOST_DEVICE constexpr int members(int group) const { return group_members(extent, groups, group); }
   VICINAL_HOST_DEVICE constexpr Window in_group(int group) const {
-    return {group_members(extent, dilation, group), window, stride, causal};
+    return {members(group), window, stride, causal};
   }
 };
 
@@ -111,7 +112,7 @@ struct TiledGrid {
   int split_axis;
   int warpgroups;
   Divisor<int> heads;
-  int heads_per_kv;
+  Divisor<int> heads_per_kv;
   int batch;
   int extra_kv;
   TileShape queries;  ///< of one warpgroup
@@ -211,7 +212,7 @@ struct WarpgroupBox {
     for (int a = 0; a < 3; ++a) {
       const TiledAxis& axis = grid.axes[a];
       const int begin = item.origin[a] + (a == grid.split_axis ? warpgroup * axis.query_box : 0);
-      queries[a] = {begin, smaller(begin + axis.query_box, group_members(axis.extent, axis.dilation, item.group[a]))};
+      queries[a] = {begin, smaller(begin + axis.query_box, axis.members(item.group[a]))};
     }
   }
 
@@ -225,11 +226,11 @@ struct NeededTiles {
   Range needed;    ///< tiles of which some query sees a key
   Range unmasked;  ///< of which all queries see all keys
 
-  VICINAL_HOST_DEVICE NeededTiles(const ItemAxis& axis, Range queries, int tile) {
+  VICINAL_HOST_DEVICE NeededTiles(const ItemAxis& axis, Range queries, const Divisor<int>& tile) {
     const Range first = axis.window.keys_of(queries.begin);
     const Range last = axis.window.keys_of(queries.end - 1);
     needed = {(first.begin - axis.halo.begin) / tile, (last.end - axis.halo.begin + tile - 1) / tile};
-    unmasked = {(last.begin - axis.halo.begin + tile - 1) / tile, larger(first.end - axis.halo.begin, 0) / tile};
+    unmasked = {(last.begin - axis.halo.begin + tile - 1) / tile, (first.end - axis.halo.begin) / tile};
   }
 };
 
@@ -242,6 +243,7 @@ VICINAL_HOST_DEVICE constexpr Range keys_of_row(const ItemAxis& axis, Range quer
 /// A warpgroup's share of the key tiles of a work item: which it attends to, and which it lets pass.
 struct Share {
   int skipped_before, attended, skipped_after, extra;
+  Range together;     ///< of those attended to, the ones that follow one which all warpgroups attend to
   int outermost;      ///< where along the outermost loop the attended tiles begin
   int count[2];       ///< tiles along the inner loops
   Range unmasked[3];  ///< tiles along each axis that all rows see whole
@@ -251,16 +253,28 @@ struct Share {
                             const WarpgroupBox& box)
       : extra(tiles.extra_tiles), count{tiles.count[1], tiles.count[2]} {
     Range needed{0, 0};
+    Range shared{0, 0};
     for (int a = 0; a < 3; ++a) {
-      const NeededTiles along(axes[a], box.queries[a], grid.axes[a].key_tile);
+      const TiledAxis& axis = grid.axes[a];
+      const NeededTiles along(axes[a], box.queries[a], axis.key_tile);
       unmasked[a] = along.unmasked;
-      if (a == grid.split_axis) needed = along.needed;
+      if (a != grid.split_axis) continue;
+      needed = shared = along.needed;
+      for (int w = 0; w < grid.warpgroups; ++w) {
+        const int begin = axes[a].queries.begin + w * axis.query_box;
+        const Range queries{begin, smaller(begin + axis.query_box, axes[a].window.members)};
+        const Range other = queries.size() == 0 ? Range{0, 0} : NeededTiles(axes[a], queries, axis.key_tile).needed;
+        shared = {larger(shared.begin, other.begin), smaller(shared.end, other.end)};
+      }
     }
     const int plane = count[0] * count[1];
     outermost = needed.begin;
     skipped_before = needed.begin * plane;
     attended = needed.size() * plane;
     skipped_after = tiles.grid_tiles - needed.end * plane;
+    together = {(shared.begin - needed.begin) * plane + 1, (shared.end - needed.begin) * plane};
+    // Without such a tile some warpgroup may have none at all, and no extra ones either.
+    if (together.size() == 0) together = {0, 0};
   }
 };
 

@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardBf16Dim32 = launch_forward<ForwardConfig<Bfloat, 32>>;
+const ForwardLaunch kForwardFp16Dim32x1 = launch_forward<ForwardConfig<Half, 32, 1>>;
 
 }  // namespace vicinal::cuda::sm90

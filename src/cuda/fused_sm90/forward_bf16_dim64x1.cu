@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardFp16Dim256 = launch_forward<ForwardConfig<Half, 256>>;
+const ForwardLaunch kForwardBf16Dim64x1 = launch_forward<ForwardConfig<Bfloat, 64, 1>>;
 
 }  // namespace vicinal::cuda::sm90

@@ -1,0 +1,7 @@
+#include "cuda/fused_sm90/forward.cuh"
+
+namespace vicinal::cuda::sm90 {
+
+const ForwardLaunch kForwardBf16Dim256x2 = launch_forward<ForwardConfig<Bfloat, 256, 2>>;
+
+}  // namespace vicinal::cuda::sm90

@@ -1,0 +1,7 @@
+#include "cuda/fused_sm90/forward.cuh"
+
+namespace vicinal::cuda::sm90 {
+
+const ForwardLaunch kForwardFp16Dim128x2 = launch_forward<ForwardConfig<Half, 128, 2>>;
+
+}  // namespace vicinal::cuda::sm90
