@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -72,8 +73,10 @@ Work total(const std::array<const AxisWork*, 3>& axes) {
   return work;
 }
 
-const ForwardClass& class_of(const Problem& grid) {
-  return kForwardClasses[forward_class_of(std::max(grid.dim, grid.dim_v))];
+/// The class of a problem with tiles for that many warpgroups; none where there is none.
+const ForwardClass* class_of(const Problem& grid, std::int64_t warpgroups) {
+  const std::size_t index = forward_class(class_dim(std::max(grid.dim, grid.dim_v)), warpgroups);
+  return index < kForwardClasses.size() ? &kForwardClasses[index] : nullptr;
 }
 
 std::int64_t volume(const Shape& tile) { return tile[0] * tile[1] * tile[2]; }
@@ -82,25 +85,29 @@ std::int64_t volume(const Shape& tile) { return tile[0] * tile[1] * tile[2]; }
 double seconds(const Problem& grid, const ForwardClass& size, std::int64_t key_volume, Work work) {
   constexpr double kMultiprocessors = 132;
   constexpr double kLaunch = 4e-6;
-  constexpr double kItem = 1.2e-6;             // of a warpgroup: prologue, epilogue
-  constexpr double kPerScore = 3.0e-11;        // softmax of a warpgroup's tile, of one score
-  constexpr double kPerMaskedScore = 0.5e-11;  // and its mask
-  constexpr double kPerProduct = 4.0e-13;      // a multiply-add
-  constexpr double kBytesPerSecond = 5e12;     // from the second-level cache
+  constexpr double kBytesPerSecond = 5e12;  // from the second-level cache
+  // Of a multiprocessor that is never idle:
+  constexpr double kPerScore = 1.6e-11;        // softmax
+  constexpr double kPerMaskedScore = 0.3e-11;  // and its mask
+  constexpr double kPerProduct = 2.0e-13;      // a multiply-add
+  constexpr double kPerTile = 0.1e-6;
+  // Of a warpgroup, which others fill: prologue and epilogue of a work item.
+  constexpr double kItem = 3e-6;
 
   const double heads = static_cast<double>(grid.batch) * static_cast<double>(grid.heads);
   const double extra = work.items * static_cast<double>(ceil_div(grid.extra_kv, key_volume));
   const double scores = static_cast<double>(kWarpgroupRows) * static_cast<double>(size.columns);
   const double visited = work.visited + extra * size.warpgroups;
   const double masked = key_volume == size.columns ? visited - work.unmasked : visited;
-  const double tile = scores * (kPerScore + kPerProduct * 2 * size.dim);
-  const double busy = visited * tile + masked * scores * kPerMaskedScore + work.items * size.warpgroups * kItem;
+  const double tile = kPerTile + scores * (kPerScore + kPerProduct * 2 * size.dim);
+  const double busy = visited * tile + masked * scores * kPerMaskedScore + work.items * kItem / size.blocks;
   // Blocks take items in turns, so the last round counts whole.
   const double items = heads * work.items;
-  const double rounds = std::max(1.0, std::floor(items / kMultiprocessors + 0.999999) * kMultiprocessors / items);
+  const double places = kMultiprocessors * size.blocks;
+  const double rounds = std::ceil(items / places) * places / items;
   const double bytes = heads * (work.loaded + extra) * static_cast<double>(key_volume) *
                        static_cast<double>(grid.dim + grid.dim_v) * static_cast<double>(size_of(grid.dtype));
-  return std::max(heads * busy * rounds / (kMultiprocessors * size.warpgroups), bytes / kBytesPerSecond) + kLaunch;
+  return std::max(heads * busy * rounds / kMultiprocessors, bytes / kBytesPerSecond) + kLaunch;
 }
 
 /// Boxes of at most `most` positions, none of which fits into another, inside `limit`.
@@ -167,15 +174,15 @@ Status forward_supports(const Problem& grid) {
 }
 
 Status forward_accepts(const Problem& grid, const Tiling& tiling) {
-  const ForwardClass& size = class_of(grid);
-  if (tiling.rows != kWarpgroupRows || tiling.columns != size.columns) {
-    return Status::refuse(fmt::format("tiling.rows = {}, tiling.columns = {}; allowed at this head dim: {}, {}",
-                                      tiling.rows, tiling.columns, kWarpgroupRows, size.columns));
+  const ForwardClass* size = class_of(grid, volume(tiling.block));
+  if (size == nullptr || std::ranges::count(tiling.block, 1) < 2) {
+    return Status::refuse(fmt::format("tiling.block = {}; allowed: 2 along one axis, or 1x1x1 where the head dim is at "
+                                      "most 64",
+                                      fmt::join(tiling.block, "x")));
   }
-  const auto one = static_cast<int>(std::ranges::count(tiling.block, 1));
-  if (volume(tiling.block) != size.warpgroups || one < 2) {
-    return Status::refuse(fmt::format("tiling.block = {}; allowed: {} along one axis", fmt::join(tiling.block, "x"),
-                                      size.warpgroups));
+  if (tiling.rows != kWarpgroupRows || tiling.columns != size->columns) {
+    return Status::refuse(fmt::format("tiling.rows = {}, tiling.columns = {}; allowed for such blocks: {}, {}",
+                                      tiling.rows, tiling.columns, kWarpgroupRows, size->columns));
   }
   if (work_items(grid, tiling) > std::numeric_limits<std::int32_t>::max()) {
     return Status::refuse("more than 2147483647 work items");
@@ -184,29 +191,31 @@ Status forward_accepts(const Problem& grid, const Tiling& tiling) {
 }
 
 Tiling forward_tiling(const Problem& grid) {
-  const ForwardClass& size = class_of(grid);
   const Shape members = members_of(grid);
   const std::vector<Shape> boxes = largest_boxes(kWarpgroupRows, members);
-  const std::vector<Shape> tiles = largest_boxes(size.columns, members);
-  std::vector<AxisTable> whole, split;
-  for (int a = 0; a < 3; ++a) {
-    whole.emplace_back(grid, a, 1, kWarpgroupRows, size.columns);
-    split.emplace_back(grid, a, size.warpgroups, kWarpgroupRows, size.columns);
-  }
   Tiling best;
   double least = std::numeric_limits<double>::infinity();
-  for (int axis = 0; axis < 3; ++axis) {
-    if (members[axis] == 1 && volume(members) > 1) continue;
-    for (const Shape& box : boxes) {
-      for (const Shape& tile : tiles) {
-        std::array<const AxisWork*, 3> works{};
-        for (int a = 0; a < 3; ++a) works[a] = &(a == axis ? split : whole)[a](box[a], tile[a]);
-        const double time = seconds(grid, size, volume(tile), total(works));
-        if (time >= least) continue;
-        least = time;
-        best = {.query_tile = box, .key_tile = tile, .block = {1, 1, 1}, .rows = kWarpgroupRows,
-                .columns = size.columns};
-        best.block[axis] = size.warpgroups;
+  for (const ForwardClass& size : kForwardClasses) {
+    if (size.dim != class_dim(std::max(grid.dim, grid.dim_v))) continue;
+    const std::vector<Shape> tiles = largest_boxes(size.columns, members);
+    std::vector<AxisTable> whole, split;
+    for (int a = 0; a < 3; ++a) {
+      whole.emplace_back(grid, a, 1, kWarpgroupRows, size.columns);
+      split.emplace_back(grid, a, size.warpgroups, kWarpgroupRows, size.columns);
+    }
+    for (int axis = 0; axis < (size.warpgroups == 1 ? 1 : 3); ++axis) {
+      if (size.warpgroups > 1 && members[axis] == 1 && volume(members) > 1) continue;
+      for (const Shape& box : boxes) {
+        for (const Shape& tile : tiles) {
+          std::array<const AxisWork*, 3> works{};
+          for (int a = 0; a < 3; ++a) works[a] = &(a == axis ? split : whole)[a](box[a], tile[a]);
+          const double time = seconds(grid, size, volume(tile), total(works));
+          if (time >= least) continue;
+          least = time;
+          best = {.query_tile = box, .key_tile = tile, .block = {1, 1, 1}, .rows = kWarpgroupRows,
+                  .columns = size.columns};
+          best.block[axis] = size.warpgroups;
+        }
       }
     }
   }
@@ -214,7 +223,7 @@ Tiling forward_tiling(const Problem& grid) {
 }
 
 Cost forward_cost(const Problem& grid, const Tiling& tiling) {
-  const ForwardClass& size = class_of(grid);
+  const ForwardClass& size = *class_of(grid, volume(tiling.block));
   std::array<AxisWork, 3> axes;
   for (int a = 0; a < 3; ++a) axes[a] = axis_work(grid, a, tiling.query_tile[a], tiling.block[a], tiling.key_tile[a]);
   const Work work = total({&axes[0], &axes[1], &axes[2]});
