@@ -226,27 +226,52 @@ class Check {
     }
   }
 
-  // A tile of random shape and at most `volume` positions.
+  // A tile of random shape and at most `volume` positions. Some are one position wide where they could be longer, and
+  // some have an odd number of positions, which fills no vector, instruction or warp.
   PerAxis<std::int64_t> random_tile(std::int64_t volume) {
     PerAxis<std::int64_t> tile{1, 1, 1};
     const auto first = static_cast<int>(random_.between(0, 2));
-    for (int i = 0; i < 3; ++i) {
+    const bool thin = random_.chance(0.25);
+    const bool odd = random_.chance(0.25);
+    const bool inside = random_.chance(0.5);  // the grid, so that most of its positions hold tokens
+    const Problem grid = padded_to_rank_3(problem_);
+    for (int i = thin ? 1 : 0; i < 3; ++i) {
       const int axis = (first + i) % 3;
-      tile[axis] = random_.between(1, volume);
+      const std::int64_t most = inside ? std::min(volume, ceil_div(grid.layout[axis], grid.dilation[axis])) : volume;
+      tile[axis] = random_.between(1, most);
+      if (odd && tile[axis] % 2 == 0) --tile[axis];
       volume /= tile[axis];
     }
     return tile;
   }
 
+  /// The blocks and numbers of columns that the kernel takes beside those of its plan.
+  [[nodiscard]] std::vector<Tiling> accepted_tilings(const Plan& plan) const {
+    using Block = PerAxis<std::int64_t>;
+    std::vector<Tiling> accepted;
+    for (const Block& block : {plan.tiling.block, Block{1, 1, 1}, Block{2, 1, 1}, Block{1, 2, 1}, Block{1, 1, 2}}) {
+      for (const std::int64_t columns :
+           {plan.tiling.columns, std::int64_t{32}, std::int64_t{64}, std::int64_t{96}, std::int64_t{128}}) {
+        Tiling tiling{.block = block, .rows = plan.tiling.rows, .columns = columns};
+        if (!kernel_.accepts(padded_to_rank_3(problem_), tiling).ok()) continue;
+        if (std::ranges::find(accepted, tiling) == accepted.end()) accepted.push_back(tiling);
+      }
+    }
+    return accepted;
+  }
+
   void try_tilings(const Plan& plan) {
-    constexpr int kTilings = 2;
+    constexpr int kTilings = 4;
+    const std::vector<Tiling> accepted = accepted_tilings(plan);
+    if (accepted.empty()) return;
     for (int i = 0; i < kTilings; ++i) {
-      Tiling tiling = plan.tiling;
+      Tiling tiling = accepted[random_.between(0, static_cast<std::int64_t>(accepted.size()) - 1)];
       tiling.query_tile = random_tile(tiling.rows);
       tiling.key_tile = random_tile(tiling.columns);
       if (tiling == plan.tiling || !kernel_.accepts(padded_to_rank_3(problem_), tiling).ok()) continue;
-      const std::string what = fmt::format("tiling of {} queries and {} keys", fmt::join(tiling.query_tile, "x"),
-                                           fmt::join(tiling.key_tile, "x"));
+      const std::string what =
+          fmt::format("tiling of {} queries and {} keys of {} columns, block {}", fmt::join(tiling.query_tile, "x"),
+                      fmt::join(tiling.key_tile, "x"), tiling.columns, fmt::join(tiling.block, "x"));
       expect_exact(what, execute(what, plan_with(tiling), inputs_, 2));
     }
   }

@@ -4,8 +4,10 @@
 
 #include <sys/mman.h>
 
-#include <bit>
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <new>
@@ -16,7 +18,9 @@
 
 #include "check/device_run.h"
 #include "check/random.h"
+#include "core/elements.h"
 #include "core/slots.h"
+#include "core/tensors.h"
 #include "cuda/devices.h"
 #include "cuda/memory.h"
 #include "rows.h"
@@ -35,21 +39,24 @@ std::shared_ptr<void> reserve(std::size_t bytes) {
   return {memory, [bytes](void* address) { munmap(address, bytes); }};
 }
 
-// On a GPU: elements of the memory that all tensors share, and of the part of it that one row of each tensor gets.
+// On a GPU: bytes of the memory that all tensors share, and of the part of it that one row of each tensor gets. Gaps of
+// tensors of smaller elements are shorter, but those of larger ones are multiples of them.
 constexpr std::int64_t kFarSteps = 8;
-constexpr std::int64_t kArena = kFarSteps * kFar;
-constexpr std::int64_t kRowPitch = 512;
+constexpr std::size_t kArenaBytes = kFarSteps * kFar * sizeof(float);
+constexpr std::size_t kRowPitchBytes = 512 * sizeof(float);
 
-/// Owns the memory of contiguous fp32 tensors on the CPU and of their copies with far strides, where a plan runs.
+/// Owns the memory of contiguous tensors on the CPU and of their copies with far strides, where a plan runs.
 class Memory {
  public:
   explicit Memory(const Device& device) : device_(device) {}
 
-  Tensor random(std::vector<std::int64_t> sizes) {
+  Tensor random(const std::vector<std::int64_t>& sizes, DType dtype) {
     const auto count = std::accumulate(sizes.begin(), sizes.end(), std::int64_t{1}, std::multiplies<>());
-    std::vector<float>& values = near_.emplace_back(static_cast<std::size_t>(count));
-    for (float& value : values) value = static_cast<float>(2 * random_.unit() - 1);
-    return contiguous(values.data(), sizes);
+    std::vector<double> values(static_cast<std::size_t>(count));
+    for (double& value : values) value = 2 * random_.unit() - 1;
+    std::vector<std::byte>& memory = near_.emplace_back(values.size() * size_of(dtype));
+    write_elements(memory.data(), dtype, 0, values);
+    return contiguous(memory.data(), sizes, dtype);
   }
 
   /// The same values in rows that lie far apart.
@@ -64,9 +71,9 @@ class Memory {
       stride *= copy.sizes[d];
     }
     copy.device = device_;
-    copy.data = memory_for(static_cast<std::size_t>(stride) * sizeof(float));
+    copy.data = memory_for(static_cast<std::size_t>(stride) * size_of(tensor.dtype));
     for_each_element(copy, [&](std::int64_t i, std::int64_t offset) {
-      move(static_cast<float*>(copy.data) + offset, static_cast<const float*>(tensor.data) + i);
+      move(element(copy, offset), element(tensor, i), size_of(tensor.dtype));
     });
     return copy;
   }
@@ -74,10 +81,9 @@ class Memory {
   [[nodiscard]] bool same_bits(const Tensor& near, const Tensor& far) const {
     bool same = true;
     for_each_element(far, [&](std::int64_t i, std::int64_t offset) {
-      float value = 0;
-      move(&value, static_cast<const float*>(far.data) + offset);
-      const float expected = static_cast<const float*>(near.data)[i];
-      same = same && std::bit_cast<std::uint32_t>(value) == std::bit_cast<std::uint32_t>(expected);
+      std::array<std::byte, sizeof(double)> value{};
+      move(value.data(), element(far, offset), size_of(far.dtype));
+      same = same && std::memcmp(value.data(), element(near, i), size_of(far.dtype)) == 0;
     });
     return same;
   }
@@ -87,7 +93,7 @@ class Memory {
   void run_near(const Plan& plan, const Tensors& tensors) {
     std::vector<std::span<std::byte>> memory;
     memory.reserve(near_.size());
-    for (std::vector<float>& values : near_) memory.push_back(std::as_writable_bytes(std::span(values)));
+    for (std::vector<std::byte>& values : near_) memory.emplace_back(values);
     check::run_anywhere(plan, tensors, memory, Workspace(plan).memory(), 0);
   }
 
@@ -115,15 +121,19 @@ class Memory {
 
   void* memory_for(std::size_t bytes) {
     if (!on_gpu()) return far_.emplace_back(reserve(bytes)).get();
-    if (arena_ == nullptr) arena_ = cuda::allocate(device_.index, kArena * sizeof(float));
-    return arena_.get() + static_cast<std::size_t>(kRowPitch * in_arena_++) * sizeof(float);
+    if (arena_ == nullptr) arena_ = cuda::allocate(device_.index, kArenaBytes);
+    return arena_.get() + kRowPitchBytes * in_arena_++;
   }
 
-  void move(float* to, const float* from) const {
+  static std::byte* element(const Tensor& tensor, std::int64_t offset) {
+    return static_cast<std::byte*>(tensor.data) + offset * static_cast<std::int64_t>(size_of(tensor.dtype));
+  }
+
+  void move(std::byte* to, const std::byte* from, std::size_t bytes) const {
     if (on_gpu()) {
-      cuda::copy(device_.index, to, from, sizeof(float));
+      cuda::copy(device_.index, to, from, bytes);
     } else {
-      *to = *from;
+      std::memcpy(to, from, bytes);
     }
   }
 
@@ -143,10 +153,10 @@ class Memory {
 
   Device device_;
   check::Random random_{11};
-  std::vector<std::vector<float>> near_;
+  std::vector<std::vector<std::byte>> near_;
   std::vector<std::shared_ptr<void>> far_;  // on the CPU
   std::shared_ptr<std::byte> arena_;        // on a GPU
-  std::int64_t in_arena_ = 0;
+  std::size_t in_arena_ = 0;
 };
 
 /// Runs on contiguous tensors and on far copies, and compares the results named by `results`.
@@ -171,13 +181,13 @@ void expect_same_results(const Plan& plan, Memory& memory, const Tensors& near,
 /// `p` has as many slots as its head dim, so that weights are rows too.
 void check_unfused_far_apart(Operation operation, const Problem& p, const Plan& plan, Memory& memory) {
   const auto grid = [&](std::int64_t heads) {
-    return memory.random({p.batch, p.layout[0], p.layout[1], p.layout[2], heads, p.dim});
+    return memory.random({p.batch, p.layout[0], p.layout[1], p.layout[2], heads, p.dim}, p.dtype);
   };
   const auto extra = [&] {
-    return p.extra_kv > 0 ? memory.random({p.batch, p.extra_kv, p.heads_kv, p.dim}) : Tensor{};
+    return p.extra_kv > 0 ? memory.random({p.batch, p.extra_kv, p.heads_kv, p.dim}, p.dtype) : Tensor{};
   };
   const auto bias = [&] {
-    return memory.random({p.heads, 2 * p.window[0] - 1, 2 * p.window[1] - 1, 2 * p.window[2] - 1});
+    return memory.random({p.heads, 2 * p.window[0] - 1, 2 * p.window[1] - 1, 2 * p.window[2] - 1}, p.dtype);
   };
   ASSERT_EQ(slots_per_query(p), p.dim);
   if (operation == Operation::pointwise_neighborhood) {
@@ -203,9 +213,9 @@ void check_far_apart(const KernelRow& kernel, const Problem& p) {
   const auto grid = [&](std::int64_t heads, bool rows) {
     std::vector<std::int64_t> sizes{p.batch, p.layout[0], p.layout[1], p.layout[2], heads};
     if (rows) sizes.push_back(p.dim);
-    return memory.random(sizes);
+    return memory.random(sizes, rows ? p.dtype : logsumexp_dtype(p.dtype));
   };
-  const auto extra = [&] { return memory.random({p.batch, p.extra_kv, p.heads_kv, p.dim}); };
+  const auto extra = [&] { return memory.random({p.batch, p.extra_kv, p.heads_kv, p.dim}, p.dtype); };
   const Plan plan = make_plan(p, kernel.operation, {.backend = std::string(kernel.name), .tiling = {}});
   if (kernel.operation == Operation::forward) {
     using T = ForwardTensors;
@@ -247,7 +257,8 @@ TEST_P(FarApart, OffsetsDoNotPassThroughThirtyTwoBits) {
   Problem p;
   p.rank = 3;
   p.device.type = kernel.device;
-  if (kernel.device == DeviceType::cuda && cuda::devices().front().memory_bytes < kArena * sizeof(float) * 5 / 4) {
+  p.dtype = supports_usual(kernel, DType::fp32).ok() ? DType::fp32 : DType::fp16;
+  if (kernel.device == DeviceType::cuda && cuda::devices().front().memory_bytes < kArenaBytes * 5 / 4) {
     GTEST_SKIP() << "this device has too little memory for tensors that reach beyond 2^31 elements";
   }
   if (is_special(kernel)) {

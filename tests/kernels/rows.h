@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -13,20 +15,41 @@
 
 namespace vicinal {
 
+/// Whether a kernel is made for problems of one shape, and refuses most others.
+inline bool is_special(const KernelRow& row) { return row.name.starts_with("tiled_"); }
+
+inline constexpr std::array kDTypes{DType::fp64, DType::fp32, DType::fp16, DType::bf16};
+
+/// What a kernel says to a problem that every kernel does in some dtype.
+inline Status supports_usual(const KernelRow& row, DType dtype) {
+  Problem p;
+  p.rank = 2;
+  p.layout = {16, 16, 1};
+  p.window = {7, 7, 1};
+  p.dim = p.dim_v = 32;
+  p.dtype = dtype;
+  p.device.type = row.device;
+  return row.supports(padded_to_rank_3(p));
+}
+
+/// The number of dtypes that a kernel takes.
+inline auto usual_dtypes(const KernelRow& row) {
+  return std::ranges::count_if(kDTypes, [&](DType dtype) { return supports_usual(row, dtype).ok(); });
+}
+
+/// For SetUp: skips a test of a kernel that needs another device than this machine has.
+inline void skip_without_device(const KernelRow& row) {
+  if (row.device == DeviceType::cuda && cuda::devices().empty()) GTEST_SKIP() << "this machine has no CUDA device";
+  const Status usual = supports_usual(row, DType::fp16);  // which every kernel takes
+  if (usual.reason().find("compute capability") != std::string::npos) GTEST_SKIP() << usual.reason();
+  ASSERT_TRUE(usual.ok()) << usual.reason();
+}
+
 /// Tests over every kernel of the build, each named after its row.
 class EveryKernel : public testing::TestWithParam<const KernelRow*> {
  protected:
-  void SetUp() override {
-    if (GetParam()->device == DeviceType::cuda && cuda::devices().empty()) {
-      GTEST_SKIP() << "this machine has no CUDA device";
-    }
-  }
+  void SetUp() override { skip_without_device(*GetParam()); }
 };
-
-/// Whether a kernel is made for problems of one shape or dtype, and refuses most others.
-inline bool is_special(const KernelRow& row) {
-  return row.name.starts_with("tiled_") || row.name.starts_with("fused_sm90_");
-}
 
 inline std::vector<const KernelRow*> all_rows() {
   std::vector<const KernelRow*> rows;

@@ -1,0 +1,123 @@
+// Attention over grids that no tile divides: long and thin, windows of nearly everything, strides that end inside an
+// axis, dilations whose groups differ, in every causal combination.
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "check/case.h"
+#include "check/check.h"
+#include "core/tiling.h"
+#include "plan/cost.h"
+#include "rows.h"
+
+namespace vicinal {
+namespace {
+
+struct OddShape {
+  int rank;
+  PerAxis<std::int64_t> layout, window;
+  PerAxis<std::int64_t> stride{1, 1, 1};
+  PerAxis<std::int64_t> dilation{1, 1, 1};
+  std::int64_t dim = 32;
+
+  [[nodiscard]] Problem problem() const {
+    Problem p;
+    p.rank = rank;
+    p.layout = layout;
+    p.window = window;
+    p.stride = stride;
+    p.dilation = dilation;
+    p.dim = p.dim_v = dim;
+    return p;
+  }
+};
+
+// Head dims from 16, where there is most work, to 256.
+const std::array kOddShapes{
+    OddShape{.rank = 1, .layout = {17, 1, 1}, .window = {12, 1, 1}},
+    OddShape{.rank = 1, .layout = {67, 1, 1}, .window = {8, 1, 1}},
+    OddShape{.rank = 1, .layout = {69, 1, 1}, .window = {12, 1, 1}},
+    OddShape{.rank = 1, .layout = {125, 1, 1}, .window = {12, 1, 1}},
+    OddShape{.rank = 1, .layout = {256, 1, 1}, .window = {255, 1, 1}, .stride = {82, 1, 1}, .dim = 256},
+    OddShape{.rank = 2, .layout = {5, 25, 1}, .window = {5, 16, 1}, .dim = 128},
+    OddShape{.rank = 2, .layout = {84, 19, 1}, .window = {7, 3, 1}, .dilation = {5, 1, 1}, .dim = 64},
+    OddShape{.rank = 2, .layout = {19, 29, 1}, .window = {8, 8, 1}, .dilation = {2, 3, 1}, .dim = 96},
+    OddShape{.rank = 2, .layout = {67, 80, 1}, .window = {12, 7, 1}, .stride = {8, 4, 1}, .dilation = {5, 11, 1}},
+    OddShape{.rank = 2, .layout = {44, 80, 1}, .window = {9, 10, 1}, .dim = 64},
+    OddShape{
+        .rank = 3, .layout = {68, 64, 8}, .window = {14, 32, 2}, .stride = {3, 4, 1}, .dilation = {1, 2, 3}, .dim = 16},
+    OddShape{
+        .rank = 3, .layout = {13, 11, 9}, .window = {3, 4, 3}, .stride = {2, 3, 3}, .dilation = {3, 2, 2}, .dim = 192},
+    OddShape{.rank = 3,
+             .layout = {57, 20, 88},
+             .window = {19, 4, 6},
+             .stride = {13, 1, 6},
+             .dilation = {2, 2, 7},
+             .dim = 16},
+    OddShape{.rank = 3, .layout = {30, 48, 18}, .window = {3, 2, 8}, .dilation = {8, 18, 2}, .dim = 16},
+    OddShape{
+        .rank = 3, .layout = {5, 45, 73}, .window = {2, 7, 32}, .stride = {1, 4, 32}, .dilation = {2, 2, 2}, .dim = 16},
+};
+
+struct OddCase {
+  const KernelRow* kernel;
+  const OddShape* shape;
+};
+
+/// Every attention kernel with every shape; on the CPU with those that take about a second.
+std::vector<OddCase> odd_cases() {
+  constexpr double kMostMultiplyAddsOnTheCpu = 5e7;
+  std::vector<OddCase> cases;
+  for (const KernelRow& kernel : registry()) {
+    if (is_unfused(kernel.operation)) continue;
+    for (const OddShape& shape : kOddShapes) {
+      const Problem grid = padded_to_rank_3(shape.problem());
+      const double work = multiply_adds(grid, kernel.operation, needed_pairs(grid));
+      if (kernel.device == DeviceType::cpu && work > kMostMultiplyAddsOnTheCpu) continue;
+      cases.push_back({&kernel, &shape});
+    }
+  }
+  return cases;
+}
+
+class OddShapes : public testing::TestWithParam<OddCase> {
+ protected:
+  void SetUp() override { skip_without_device(*GetParam().kernel); }
+};
+
+TEST_P(OddShapes, MatchTheOracle) {
+  const auto& [kernel, shape] = GetParam();
+  const int combinations = 1 << shape->rank;
+  for (int causal = 0; causal < combinations; ++causal) {
+    check::Case c{.problem = shape->problem(), .seed = static_cast<std::uint64_t>(causal)};
+    Problem& p = c.problem;
+    for (int a = 0; a < p.rank; ++a) p.causal[a] = (causal >> a & 1) != 0;
+    p.heads = p.heads_kv = 1 + causal % 2;
+    p.device.type = kernel->device;
+    p.dtype = supports_usual(*kernel, DType::fp16).ok() ? DType::fp16 : DType::fp32;
+    // Aligned, so that kernels may load many elements at once.
+    for (check::Arrangement& arrangement : c.inputs) arrangement.shift = 0;
+    for (check::Arrangement& arrangement : c.results) arrangement.shift = 0;
+    const check::Report report = check::check_case(c, *kernel);
+    EXPECT_TRUE(report.ran()) << report.refusal;
+    EXPECT_TRUE(report.passed()) << fmt::format("{}\n  {}", to_string(p), fmt::join(report.failures, "\n  "));
+  }
+}
+
+std::string name_of_case(const testing::TestParamInfo<OddCase>& info) {
+  const auto& [kernel, shape] = info.param;
+  const auto axes = [&](const PerAxis<std::int64_t>& extents) {
+    return fmt::format("{}", fmt::join(extents.begin(), extents.begin() + shape->rank, "x"));
+  };
+  return fmt::format("{}_{}_window_{}", kernel->name, axes(shape->layout), axes(shape->window));
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, OddShapes, testing::ValuesIn(odd_cases()), name_of_case);
+
+}  // namespace
+}  // namespace vicinal
