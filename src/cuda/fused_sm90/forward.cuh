@@ -51,8 +51,11 @@ struct SharedMemory {
   alignas(1024) QueryTile query[Config::kQueries][Config::kWarpgroups];
   KeyTile key[Config::kStages];
   KeyTile value[Config::kStages];
+  alignas(1024) std::uint8_t zeros[16][kRowBytes];
   std::uint8_t output[Config::kConsumers / 32][16][kRowBytes];  ///< of each warp, on its way out
   ColumnMasks<Config::kColumns> masks;
+  /// What queries of a box see along each axis, by warpgroup and parity of the work item: RowKeys below.
+  Range row_keys[Config::kWarpgroups][2][kWarpgroupRows + 2];
   PackedPosition query_position[kWarpgroupRows];
   PackedPosition key_position[Config::kColumns];
   Barrier query_full[Config::kQueries], query_empty[Config::kQueries];
@@ -89,6 +92,25 @@ struct TileOrigin {
   int step[3];   ///< tokens between positions
 };
 
+/// The axes of a work item, each found by one lane in three: the arithmetic is long, and this way there is one copy.
+__device__ inline void find_axes(const TiledGrid& grid, const WorkItem& item, int warpgroup, AxisShare (&axes)[3]) {
+  const int mine = static_cast<int>(threadIdx.x) % 32 % 3;
+  const int group = mine == 0 ? item.group[0] : (mine == 1 ? item.group[1] : item.group[2]);
+  const int origin = mine == 0 ? item.origin[0] : (mine == 1 ? item.origin[1] : item.origin[2]);
+  const AxisShare found = axis_share(grid, mine, group, origin, warpgroup);
+#pragma unroll
+  for (int a = 0; a < 3; ++a) {
+    const auto of = [a](int value) { return __shfl_sync(~0U, value, a); };
+    const auto range_of = [of](Range range) { return Range{of(range.begin), of(range.end)}; };
+    axes[a].queries = range_of(found.queries);
+    axes[a].halo_begin = of(found.halo_begin);
+    axes[a].key_tiles = of(found.key_tiles);
+    axes[a].needed = range_of(found.needed);
+    axes[a].together = range_of(found.together);
+    axes[a].unmasked = range_of(found.unmasked);
+  }
+}
+
 /// Fills tiles: the warps of the producer warpgroup.
 template <class Config>
 class Producer {
@@ -105,28 +127,27 @@ class Producer {
     const TiledGrid& grid = p_.grid;
     for (int i = static_cast<int>(blockIdx.x); i < grid.items; i += static_cast<int>(gridDim.x)) {
       const WorkItem item(grid, i);
-      const ItemAxis axes[3] = {{grid.axes[0], item.group[0], item.origin[0]},
-                                {grid.axes[1], item.group[1], item.origin[1]},
-                                {grid.axes[2], item.group[2], item.origin[2]}};
-      const KeyTiles tiles(grid, axes);
-      if (tiles.total() == 0) continue;
+      AxisShare axes[3];
+      find_axes(grid, item, 0, axes);
+      const Share share(grid, axes);
+      if (share.total == 0) continue;
 
       produce_queries(item, query_ring);
       query_ring.advance();
       const int kv_head = item.head / grid.heads_per_kv;
       KeyTileCursor cursor{};
-      for (int t = 0; t < tiles.grid_tiles; ++t, cursor.next(tiles.count[1], tiles.count[2])) {
+      for (int t = share.extra; t < share.total; ++t, cursor.next(share.count[0], share.count[1])) {
         TileOrigin origin{item.batch, kv_head, {}, {}};
         for (int a = 0; a < 3; ++a) {
           const TiledAxis& axis = grid.axes[a];
           origin.step[a] = axis.dilation;
           origin.token[a] =
-              item.group[a] + axis.dilation * (axes[a].halo.begin + cursor.along(grid, a) * axis.key_tile);
+              item.group[a] + axis.dilation * (axes[a].halo_begin + cursor.along(grid, a) * axis.key_tile);
         }
         produce_keys(p_.key, p_.value, origin, false, ring);
         ring.advance();
       }
-      for (int t = 0; t < tiles.extra_tiles; ++t) {
+      for (int t = 0; t < share.extra; ++t) {
         const TileOrigin origin{item.batch, kv_head, {0, 0, t * grid.keys.volume}, {1, 1, 1}};
         produce_keys(p_.extra_key, p_.extra_value, origin, true, ring);
         ring.advance();
@@ -165,16 +186,18 @@ class Producer {
       }
     }
     const PackedPosition* positions = extra ? nullptr : shared_.key_position;
-
-    shared_.key_empty[at.stage].wait(at.phase ^ 1);
-    expect(shared_.key_full[at.stage], shape.volume * p_.dim);
-    fill(keys, p_.dim, shape, positions, origin, shared_.key[at.stage], shared_.key_full[at.stage]);
-    publish(shared_.key_full[at.stage]);
-
-    shared_.value_empty[at.stage].wait(at.phase ^ 1);
-    expect(shared_.value_full[at.stage], shape.volume * p_.dim_v);
-    fill(values, p_.dim_v, shape, positions, origin, shared_.value[at.stage], shared_.value_full[at.stage]);
-    publish(shared_.value_full[at.stage]);
+    // A loop, so that the code is there once.
+#pragma unroll 1
+    for (int i = 0; i < 2; ++i) {
+      Barrier& full = i == 0 ? shared_.key_full[at.stage] : shared_.value_full[at.stage];
+      Barrier& empty = i == 0 ? shared_.key_empty[at.stage] : shared_.value_empty[at.stage];
+      const int dim = i == 0 ? p_.dim : p_.dim_v;
+      empty.wait(at.phase ^ 1);
+      expect(full, shape.volume * dim);
+      fill(i == 0 ? keys : values, dim, shape, positions, origin, i == 0 ? shared_.key[at.stage] : shared_.value[at.stage],
+           full);
+      publish(full);
+    }
   }
 
   __device__ void expect(Barrier& full, int elements) {
@@ -311,9 +334,7 @@ class Consumer {
         shared_(shared),
         warpgroup_(warpgroup),
         warp_(static_cast<int>(threadIdx.x) / 32 % 4),
-        lane_(static_cast<int>(threadIdx.x) % 32) {
-    for (int i = 0; i < 2; ++i) position_[i] = shared.query_position[row(i)];
-  }
+        lane_(static_cast<int>(threadIdx.x) % 32) {}
 
   __device__ void run() {
     if (warpgroup_ == 1) pass_turn();
@@ -339,31 +360,52 @@ class Consumer {
   __device__ bool begin(int i, Share& share) {
     const TiledGrid& grid = p_.grid;
     const WorkItem item(grid, i);
-    const ItemAxis axes[3] = {{grid.axes[0], item.group[0], item.origin[0]},
-                              {grid.axes[1], item.group[1], item.origin[1]},
-                              {grid.axes[2], item.group[2], item.origin[2]}};
-    const KeyTiles tiles(grid, axes);
-    if (tiles.total() == 0) return false;
+    AxisShare axes[3];
+    find_axes(grid, item, warpgroup_, axes);
+    share = Share(grid, axes);
+    if (share.total == 0) return false;
     shared_.query_full[query_ring_.stage].wait(query_ring_.phase);
-    const WarpgroupBox box(grid, item, warpgroup_);
-    if (box.empty()) {
-      skip(tiles.total());
+    if (share.idle()) {
+      skip(share.total);
       release_query();
       return false;
     }
-    share = Share(grid, axes, tiles, box);
 #pragma unroll
     for (float& o : output_) o = 0;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       bound_[r] = kMinusInfinity;
       sum_[r] = 0;
-#pragma unroll
-      for (int a = 0; a < 3; ++a) {
-        keys_[r][a] = keys_of_row(axes[a], box.queries[a], position_[r].along(a));
-      }
     }
+    find_row_keys(item, axes);
     return true;
+  }
+
+  /// Each thread finds the keys of one position along one axis, then all look up those of their rows. The table has two
+  /// halves, since the first warps may begin the next work item while the last still read.
+  __device__ void find_row_keys(const WorkItem& item, const AxisShare (&axes)[3]) {
+    const TileShape& shape = p_.grid.queries;
+    Range* table = shared_.row_keys[warpgroup_][parity_];
+    parity_ ^= 1;
+    const int thread = warp_ * 32 + lane_;
+    const int second = shape.extent[0];
+    const int third = second + shape.extent[1];
+    if (thread < third + shape.extent[2]) {
+      const int axis = thread < second ? 0 : (thread < third ? 1 : 2);
+      const int position = thread - (axis == 0 ? 0 : (axis == 1 ? second : third));
+      const AxisShare share = axis == 0 ? axes[0] : (axis == 1 ? axes[1] : axes[2]);
+      const int group = axis == 0 ? item.group[0] : (axis == 1 ? item.group[1] : item.group[2]);
+      const Window window = p_.grid.axes[axis].in_group(group);
+      table[thread] = keys_of_row(window, share.queries, share.halo_begin, position);
+    }
+    barrier_sync(4 + warpgroup_, 128);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const PackedPosition at = shared_.query_position[row(r)];
+      const int rows[3] = {at.along(0), second + at.along(1), third + at.along(2)};
+#pragma unroll
+      for (int a = 0; a < 3; ++a) keys_[r][a] = table[at.holds_token() ? rows[a] : 0];
+    }
   }
 
   /// Lets tiles pass that this warpgroup does not need. They are waited for, so that no stage is released twice.
@@ -430,13 +472,23 @@ class Consumer {
     close_products();
   }
 
+  /// O += 0. The loop over tiles begins with a product on its way to O, in the first round too: a product begun under a
+  /// condition would keep the compiler from running any two at once.
+  __device__ void begin_nothing() {
+    for (int w = 0; w < 4; ++w) weights_[w] = 0;
+    pin(output_);
+    open_products();
+    Wgmma<Config::kDim>::template accumulate<Element>(output_, weights_,
+                                                      tile_descriptor(shared_address(&shared_.zeros), 1024, 0));
+    close_products();
+  }
+
+  /// The products of the last one begun are there.
   __device__ void end_output() {
-    wait_for_products<0>();
     pin(output_);
     release(shared_.value_empty[values_ring_.stage]);
     values_ring_.advance();
   }
-
   __device__ void end_scores() {
     pin(scores_);
     release(shared_.key_empty[keys_ring_.stage]);
@@ -449,15 +501,20 @@ class Consumer {
     if (count == 0) return;
     KeyTileCursor cursor{{share.outermost, 0, 0}};
     begin_scores();
-    wait_for_products<0>();
+    begin_nothing();
+    wait_for_products<1>();
     end_scores();
-    mask(share, cursor, extra ? 0 : -1);
-    float shrink[2];
-    soften(shrink);
-    rescale(shrink);
-    weigh();
 #pragma unroll 1
-    for (int t = 1; t < count; ++t) {
+    for (int t = 0;;) {
+      mask(share, cursor, extra ? t : -1);
+      float shrink[2];
+      soften(shrink);
+      wait_for_products<0>();
+      if (t > 0) end_output();
+      rescale(shrink);
+      weigh();
+      if (++t == count) break;
+
       const bool in_turn = !extra && share.together.contains(t);
       if (in_turn) await_turn();
       begin_scores();
@@ -466,13 +523,9 @@ class Consumer {
       cursor.next(share.count[0], share.count[1]);
       wait_for_products<1>();
       end_scores();
-      mask(share, cursor, extra ? t : -1);
-      soften(shrink);
-      end_output();
-      rescale(shrink);
-      weigh();
     }
     begin_output();
+    wait_for_products<0>();
     end_output();
   }
 
@@ -536,19 +589,37 @@ class Consumer {
   /// Normalises and writes the rows of the box.
   __device__ void finish(int work_item) {
     const WorkItem item(p_.grid, work_item);
-    const WarpgroupBox box(p_.grid, item, warpgroup_);
     constexpr float kLn2 = 0.693147180559945309F;
     float inverse[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       sum_[i] += __shfl_xor_sync(~0U, sum_[i], 1);
       sum_[i] += __shfl_xor_sync(~0U, sum_[i], 2);
-      inverse[i] = 1.0F / sum_[i];
+      inverse[i] = __fdividef(1.0F, sum_[i]);
+    }
+    // Lane l holds row l / 4 and the one 8 below: two lanes of each four write their logsumexp.
+    if (lane_ % 4 < 2 && p_.logsumexp.data != nullptr) {
+      const bool second = lane_ % 4 == 1;
+      const float bound = second ? bound_[1] : bound_[0];
+      const float sum = second ? sum_[1] : sum_[0];
       int token[3];
-      if (lane_ % 4 == 0 && p_.logsumexp.data != nullptr && token_of(item, box, position_[i], token)) {
+      if (token_of(item, shared_.query_position[row(0) + (second ? 8 : 0)], token)) {
         static_cast<float*>(p_.logsumexp.data)[token_offset(p_.logsumexp, item.batch, token, item.head)] =
-            fmaf(bound_[i], p_.log2_scale, log2f(sum_[i])) * kLn2;
+            fmaf(bound, p_.log2_scale, log2f(sum)) * kLn2;
       }
+    }
+
+    // On the way out lane l writes piece l % 8 of rows l / 8, l / 8 + 4, ...
+    constexpr int kWidth = 8;
+    constexpr int kPasses = 4;
+    Element* to[kPasses];
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      int token[3];
+      const bool exists = token_of(item, shared_.query_position[warp_ * 16 + pass * 4 + lane_ / 8], token);
+      to[pass] = exists ? static_cast<Element*>(p_.output.data) +
+                              token_offset(p_.output, item.batch, token, item.head) + lane_ % 8 * kWidth
+                        : nullptr;
     }
     const int slot = warpgroup_ * 4 + warp_;
 #pragma unroll
@@ -565,42 +636,39 @@ class Consumer {
         }
       }
       __syncwarp();
-      store_rows(item, box, slot, chunk);
-    }
-  }
-
-  /// The 16 rows of this warp, kChunk columns of them, from shared memory to the output.
-  __device__ void store_rows(const WorkItem& item, const WarpgroupBox& box, int slot, int chunk) {
-    constexpr int kWidth = 8;
-    const int piece = lane_ % 8;
-    const int column = chunk * kChunk + piece * kWidth;
-    if (column >= p_.dim_v) return;
+      const int columns = p_.dim_v - chunk * kChunk - lane_ % 8 * kWidth;  // from this piece on
+      if (columns <= 0) continue;
 #pragma unroll
-    for (int pass = 0; pass < 4; ++pass) {
-      const int r = pass * 4 + lane_ / 8;
-      int token[3];
-      if (!token_of(item, box, shared_.query_position[warp_ * 16 + r], token)) continue;
-      const uint4 words = load_shared_16(shared_address(&shared_.output[slot][r][(piece ^ r % 8) * 16]));
-      Element* to = static_cast<Element*>(p_.output.data) + token_offset(p_.output, item.batch, token, item.head) + column;
-      if (p_.wide_stores) {
-        *reinterpret_cast<uint4*>(to) = words;
-      } else {
-        const std::uint32_t word[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-        for (int e = 0; e < kWidth; ++e) {
-          if (column + e < p_.dim_v) to[e].bits = static_cast<std::uint16_t>(word[e / 2] >> (e % 2 * 16));
-        }
+      for (int pass = 0; pass < kPasses; ++pass) {
+        if (to[pass] == nullptr) continue;
+        const int r = pass * 4 + lane_ / 8;
+        store_piece(to[pass] + chunk * kChunk,
+                    load_shared_16(shared_address(&shared_.output[slot][r][(lane_ % 8 ^ r % 8) * 16])), columns);
       }
     }
   }
 
+  __device__ void store_piece(Element* to, uint4 words, int columns) const {
+    if (p_.wide_stores) {
+      *reinterpret_cast<uint4*>(to) = words;
+      return;
+    }
+    const std::uint32_t word[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      if (e < columns) to[e].bits = static_cast<std::uint16_t>(word[e / 2] >> (e % 2 * 16));
+    }
+  }
+
   /// The token of a row; false where the row holds none.
-  __device__ bool token_of(const WorkItem& item, const WarpgroupBox& box, PackedPosition at, int (&token)[3]) const {
+  __device__ bool token_of(const WorkItem& item, PackedPosition at, int (&token)[3]) const {
     bool exists = at.holds_token();
+#pragma unroll
     for (int a = 0; a < 3; ++a) {
-      const int query = box.queries[a].begin + at.along(a);
-      exists = exists && query < box.queries[a].end;
-      token[a] = item.group[a] + p_.grid.axes[a].dilation * query;
+      const TiledAxis& axis = p_.grid.axes[a];
+      const int box = a == p_.grid.split_axis ? warpgroup_ * axis.query_box : 0;
+      token[a] = item.group[a] + axis.dilation * (item.origin[a] + box + at.along(a));
+      exists = exists && token[a] < axis.extent;
     }
     return exists;
   }
@@ -610,7 +678,7 @@ class Consumer {
   int warpgroup_;
   int warp_;
   int lane_;
-  PackedPosition position_[2];
+  int parity_ = 0;  // of the work item
   RingPosition<Config::kQueries> query_ring_;
   RingPosition<Config::kStages> keys_ring_, values_ring_;
 
@@ -628,14 +696,20 @@ __device__ void prepare(const ForwardParameters& p, SharedMemory<Config>& shared
   using Masks = ColumnMasks<Config::kColumns>;
   const int thread = static_cast<int>(threadIdx.x);
   const TiledGrid& grid = p.grid;
+  for (int i = thread; i < static_cast<int>(sizeof(shared.zeros)) / 16; i += Config::kThreads) {
+    store_shared(shared_address(&shared.zeros) + 16 * i, uint4{0, 0, 0, 0});
+  }
   if (p.dim < Config::kDim || p.dim_v < Config::kDim || grid.keys.volume < Config::kColumns) {
     const std::uint32_t begin = shared_address(&shared.query);
     const std::uint32_t end = shared_address(&shared.output);
+#pragma unroll 1
     for (std::uint32_t at = begin + 16 * thread; at < end; at += 16 * Config::kThreads) {
       store_shared(at, uint4{0, 0, 0, 0});
     }
   }
+#pragma unroll 1
   for (int i = thread; i < kWarpgroupRows; i += Config::kThreads) shared.query_position[i] = {grid.queries, i};
+#pragma unroll 1
   for (int i = thread; i < Config::kColumns; i += Config::kThreads) shared.key_position[i] = {grid.keys, i};
   if (thread == 0) {
     const int fills = p.by_copy_engine ? 1 : Config::kProducers;
@@ -653,6 +727,7 @@ __device__ void prepare(const ForwardParameters& p, SharedMemory<Config>& shared
     fence_barriers();
   }
   __syncthreads();
+#pragma unroll 1
   for (int i = thread; i < Masks::kPrefixes * Masks::kLanes; i += Config::kThreads) {
     const int entry = i / Masks::kLanes;
     const int lane = i % Masks::kLanes;
@@ -669,7 +744,8 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     forward_kernel(const __grid_constant__ ForwardParameters parameters) {
 #if VICINAL_HOPPER_CODE
   extern __shared__ std::uint8_t memory[];
-  auto& shared = *reinterpret_cast<SharedMemory<Config>*>((reinterpret_cast<std::uintptr_t>(memory) + 1023) & ~1023ULL);
+  // Not by rounding the pointer up: the compiler is to see that it points to shared memory.
+  auto& shared = *reinterpret_cast<SharedMemory<Config>*>(memory + (-shared_address(memory) & 1023));
   prepare(parameters, shared);
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   constexpr bool kMovesRegisters = Config::kBlocks == 1;
