@@ -509,6 +509,7 @@ class Consumer {
       mask(share, cursor, extra ? t : -1);
       float shrink[2];
       soften(shrink);
+      pin(scores_);  // or the compiler moves the exponentials behind the wait that they are to fill
       wait_for_products<0>();
       if (t > 0) end_output();
       rescale(shrink);
