@@ -101,7 +101,8 @@ class Player {
       for (int a = 0; a < 3; ++a) {
         query[a] = axes[a].queries.begin + at.along(a);
         exists = exists && query[a] < axes[a].queries.end;
-        keys[0][a] = keys[1][a] = keys_of_row(grid_.axes[a].in_group(item.group[a]), axes[a].queries, axes[a].halo_begin, at.along(a));
+        keys[0][a] = keys[1][a] =
+            keys_of_row(grid_.axes[a].in_group(item.group[a]), axes[a].queries, axes[a].halo_begin, at.along(a));
       }
       if (!exists) continue;
       KeyTileCursor cursor{{share.outermost, 0, 0}};

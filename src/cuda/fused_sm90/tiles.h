@@ -96,9 +96,9 @@ struct TiledAxis {
 /// Query tiles of all heads and batch entries; those that only the larger dilation groups fill counted for all.
 std::int64_t work_items(const Problem& grid, const Tiling& tiling);
 
-/// All work of a launch. A work item is a query tile of one head and batch entry: one box of queries for each warpgroup,
-/// side by side along `split_axis`. Key tiles are laid from the corner of the halo of the whole query tile, those along
-/// the split axis outermost, so that each warpgroup needs consecutive ones.
+/// All work of a launch. A work item is a query tile of one head and batch entry: one box of queries for each
+/// warpgroup, side by side along `split_axis`. Key tiles are laid from the corner of the halo of the whole query tile,
+/// those along the split axis outermost, so that each warpgroup needs consecutive ones.
 struct TiledGrid {
   TiledAxis axes[3];
   int split_axis;
@@ -304,9 +304,11 @@ struct ColumnMasks {
 
   /// What two rows see of a key tile: of the grid's tile at `cursor`, or of extra tile `extra` where that is not
   /// negative. True, and nothing in `visible`, where that is every column.
-  VICINAL_HOST_DEVICE bool all_visible(const TiledGrid& grid, const Share& share, const KeyTileCursor& cursor, int extra,
-                                       const Range (&keys)[2][3], int lane, std::uint32_t (&visible)[2]) const {
-    const int filled = extra < 0 ? grid.keys.volume : smaller(grid.extra_kv - extra * grid.keys.volume, grid.keys.volume);
+  VICINAL_HOST_DEVICE bool all_visible(const TiledGrid& grid, const Share& share, const KeyTileCursor& cursor,
+                                       int extra, const Range (&keys)[2][3], int lane,
+                                       std::uint32_t (&visible)[2]) const {
+    const int filled =
+        extra < 0 ? grid.keys.volume : smaller(grid.extra_kv - extra * grid.keys.volume, grid.keys.volume);
     bool all = filled == kColumns;
     visible[0] = visible[1] = first_columns(filled, lane);
     if (extra >= 0) return all;
