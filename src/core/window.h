@@ -32,12 +32,13 @@ VICINAL_HOST_DEVICE constexpr Index group_members(Index extent, const Dilation& 
 }
 
 /// One axis of one dilation group. Requires 1 <= stride <= window <= members.
-/// `Index` is int64_t on the host; kernels may use int32_t where every extent fits.
-template <class Index>
+/// `Index` is int64_t on the host; kernels may use int32_t where every extent fits. `Stride` is Index, or a type that
+/// divides by one.
+template <class Index, class Stride = Index>
 struct BasicAxisWindow {
   Index members{};  ///< tokens in the group
   Index window{};
-  Index stride{};
+  Stride stride{};
   bool causal{};
 
   /// The query whose window all queries of its stride group share.

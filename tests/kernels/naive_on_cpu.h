@@ -9,6 +9,8 @@
 
 #include "cpu/parallel.h"
 #include "cuda/naive/dispatch.h"
+#include "cuda/naive/launch_sums.h"
+#include "cuda/naive/launch_weights.h"
 
 namespace vicinal::cuda::naive {
 
@@ -64,11 +66,6 @@ class HostExecutor {
   }
 };
 
-inline const Operators& host_operators(DType dtype) {
-  static constexpr Operators kOfDtypes[] = {
-      Dispatch<HostExecutor, double>::operators(), Dispatch<HostExecutor, float>::operators(),
-      Dispatch<HostExecutor, Half>::operators(), Dispatch<HostExecutor, Bfloat>::operators()};
-  return kOfDtypes[static_cast<int>(dtype)];
-}
+inline const Operators& host_operators(DType dtype) { return operators_of<HostExecutor>(dtype); }
 
 }  // namespace vicinal::cuda::naive

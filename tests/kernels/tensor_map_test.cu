@@ -109,7 +109,9 @@ class TensorMap : public testing::Test {
     return offset;
   }
 
-  static int rows_of(const BoxedTensor& tensor) { return tensor.box[1] * tensor.box[2] * tensor.box[3] * tensor.box[4]; }
+  static int rows_of(const BoxedTensor& tensor) {
+    return tensor.box[1] * tensor.box[2] * tensor.box[3] * tensor.box[4];
+  }
 
   void expect_load(const BoxedTensor& tensor, const Start& start, int to_row = 0) {
     const int rows = rows_of(tensor);

@@ -83,17 +83,14 @@ class Player {
   explicit Player(const TiledGrid& grid) : grid_(grid), masks_(masks_of<kColumns>(grid.keys)) {}
 
   void play(const WorkItem& item, int warpgroup) {
-    const ItemAxis axes[3] = {{grid_.axes[0], item.group[0], item.origin[0]},
-                              {grid_.axes[1], item.group[1], item.origin[1]},
-                              {grid_.axes[2], item.group[2], item.origin[2]}};
-    const KeyTiles tiles(grid_, axes);
-    if (tiles.total() == 0) return;
-    const WarpgroupBox box(grid_, item, warpgroup);
-    if (box.empty()) return;
-    const Share share(grid_, axes, tiles, box);
+    AxisShare axes[3];
+    for (int a = 0; a < 3; ++a) axes[a] = axis_share(grid_, a, item.group[a], item.origin[a], warpgroup);
+    const Share share(grid_, axes);
+    if (share.total == 0 || share.idle()) return;
     ASSERT_GE(share.skipped_before, 0);
     ASSERT_GE(share.skipped_after, 0);
-    ASSERT_EQ(share.skipped_before + share.attended + share.skipped_after, tiles.grid_tiles);
+    ASSERT_EQ(share.skipped_before + share.attended + share.skipped_after + share.extra, share.total);
+    turns_[{item.origin[0], item.origin[1], item.origin[2]}].push_back(share.together.size());
 
     for (int row = 0; row < kWarpgroupRows; ++row) {
       const PackedPosition at(grid_.queries, row);
@@ -102,9 +99,10 @@ class Player {
       bool exists = true;
       Range keys[2][3];
       for (int a = 0; a < 3; ++a) {
-        query[a] = box.queries[a].begin + at.along(a);
-        exists = exists && query[a] < box.queries[a].end;
-        keys[0][a] = keys[1][a] = keys_of_row(axes[a], box.queries[a], at.along(a));
+        query[a] = axes[a].queries.begin + at.along(a);
+        exists = exists && query[a] < axes[a].queries.end;
+        keys[0][a] = keys[1][a] =
+            keys_of_row(grid_.axes[a].in_group(item.group[a]), axes[a].queries, axes[a].halo_begin, at.along(a));
       }
       if (!exists) continue;
       KeyTileCursor cursor{{share.outermost, 0, 0}};
@@ -112,7 +110,7 @@ class Player {
         see(share, cursor, -1, keys, [&](int c) {
           Position key{};
           for (int a = 0; a < 3; ++a) {
-            key[a] = axes[a].halo.begin + cursor.along(grid_, a) * grid_.axes[a].key_tile + grid_.keys.position(a, c);
+            key[a] = axes[a].halo_begin + cursor.along(grid_, a) * grid_.axes[a].key_tile + grid_.keys.position(a, c);
           }
           ++seen_[query][key];
         });
@@ -128,6 +126,10 @@ class Player {
     std::int64_t queries = 1;
     for (const AxisWindow& axis : phase.axes) queries *= axis.members;
     EXPECT_EQ(std::ssize(answered_), queries);
+    // Warpgroups that take turns count the same turns; one alone has none.
+    for (const auto& [origin, turns] : turns_) {
+      for (const int count : turns) EXPECT_EQ(count, std::ssize(turns) == grid_.warpgroups ? turns.front() : 0);
+    }
     for (const auto& [query, times] : answered_) EXPECT_EQ(times, 1);
     for (const auto& [query, keys] : seen_) {
       std::int64_t count = 1;
@@ -156,6 +158,7 @@ class Player {
   ColumnMasks<kColumns> masks_;
   std::map<Position, std::map<Position, int>> seen_;
   std::map<Position, int> answered_;
+  std::map<std::array<int, 3>, std::vector<int>> turns_;
 };
 
 template <int kColumns>

@@ -51,10 +51,9 @@ CUtensorMap tensor_map(const BoxedTensor& tensor) {
     byte_strides[a] = static_cast<cuuint64_t>(tensor.stride[a]) * static_cast<cuuint64_t>(size_of(tensor.dtype));
   }
   CUtensorMap map{};
-  const CUresult status =
-      encode(&map, data_type(tensor.dtype), 5, tensor.data, extents.data(), byte_strides.data(), box.data(),
-             steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult status = encode(&map, data_type(tensor.dtype), 5, tensor.data, extents.data(), byte_strides.data(),
+                                 box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS) {
     throw Error(ErrorKind::system, "the CUDA driver refuses a tensor map, with status " + std::to_string(status));
   }

@@ -16,10 +16,10 @@ namespace vicinal::cuda {
 struct BoxedTensor {
   void* data = nullptr;  ///< a multiple of 16 bytes
   DType dtype = DType::fp16;
-  std::array<std::int64_t, 5> extent{};      ///< elements, each at most 2^32
-  std::array<std::int64_t, 4> stride{};      ///< of axes 1 to 4, in elements; non-negative multiples of 16 bytes
-  std::array<int, 5> box{};                  ///< elements of the box, axis 0 at most 128 bytes, others at most 256
-  std::array<int, 5> step{1, 1, 1, 1, 1};    ///< along each axis every step-th element, at most 8
+  std::array<std::int64_t, 5> extent{};    ///< elements, each at most 2^32
+  std::array<std::int64_t, 4> stride{};    ///< of axes 1 to 4, in elements; non-negative multiples of 16 bytes
+  std::array<int, 5> box{};                ///< elements of the box, axis 0 at most 128 bytes, others at most 256
+  std::array<int, 5> step{1, 1, 1, 1, 1};  ///< along each axis every step-th element, at most 8
 };
 
 /// The bytes to which addresses and strides must be aligned.

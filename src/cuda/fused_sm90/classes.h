@@ -27,8 +27,8 @@ struct ForwardClass {
 /// By head dim: two warpgroups that share large key tiles, and blocks of one with small tiles, several of which wait at
 /// different times.
 inline constexpr std::array kForwardClasses{
-    ForwardClass{32, 1, 64, 2, 1, 4},   ForwardClass{32, 2, 128, 4, 2, 1},  ForwardClass{64, 1, 64, 2, 2, 3},
-    ForwardClass{64, 2, 128, 4, 2, 1},  ForwardClass{96, 2, 128, 2, 2, 1},  ForwardClass{128, 2, 128, 2, 2, 1},
+    ForwardClass{32, 1, 64, 2, 1, 4},  ForwardClass{32, 2, 128, 4, 2, 1}, ForwardClass{64, 1, 64, 2, 2, 3},
+    ForwardClass{64, 2, 128, 4, 2, 1}, ForwardClass{96, 2, 128, 2, 2, 1}, ForwardClass{128, 2, 128, 2, 2, 1},
     ForwardClass{192, 2, 96, 2, 1, 1}, ForwardClass{256, 2, 64, 2, 1, 1},
 };
 

@@ -28,8 +28,7 @@ bool takes(const View& view, std::int64_t dim, std::int64_t heads) {
   const auto size = static_cast<std::int64_t>(size_of(view.dtype));
   const auto fits = [=](std::int64_t stride) { return stride >= 0 && stride * size <= kMostStride; };
   return aligned(view, dim) && fits(view.batch_stride) && std::ranges::all_of(view.axis_stride, fits) &&
-         view.head_stride >= 0 &&
-         (heads - 1) * view.head_stride + dim <= std::numeric_limits<std::int32_t>::max();
+         view.head_stride >= 0 && (heads - 1) * view.head_stride + dim <= std::numeric_limits<std::int32_t>::max();
 }
 
 /// The rows of a tensor: axis 0 holds the heads one after another.
@@ -65,23 +64,11 @@ Source source(const Rows& rows, const std::array<int, 3>& box, const PerAxis<std
 
 ForwardLaunch instance(const Problem& grid, int warpgroups) {
   static const std::array<const ForwardLaunch*, kForwardClasses.size()> fp16{
-      &kForwardFp16Dim32x1,
-      &kForwardFp16Dim32x2,
-      &kForwardFp16Dim64x1,
-      &kForwardFp16Dim64x2,
-      &kForwardFp16Dim96x2,
-      &kForwardFp16Dim128x2,
-      &kForwardFp16Dim192x2,
-      &kForwardFp16Dim256x2};
+      &kForwardFp16Dim32x1, &kForwardFp16Dim32x2,  &kForwardFp16Dim64x1,  &kForwardFp16Dim64x2,
+      &kForwardFp16Dim96x2, &kForwardFp16Dim128x2, &kForwardFp16Dim192x2, &kForwardFp16Dim256x2};
   static const std::array<const ForwardLaunch*, kForwardClasses.size()> bf16{
-      &kForwardBf16Dim32x1,
-      &kForwardBf16Dim32x2,
-      &kForwardBf16Dim64x1,
-      &kForwardBf16Dim64x2,
-      &kForwardBf16Dim96x2,
-      &kForwardBf16Dim128x2,
-      &kForwardBf16Dim192x2,
-      &kForwardBf16Dim256x2};
+      &kForwardBf16Dim32x1, &kForwardBf16Dim32x2,  &kForwardBf16Dim64x1,  &kForwardBf16Dim64x2,
+      &kForwardBf16Dim96x2, &kForwardBf16Dim128x2, &kForwardBf16Dim192x2, &kForwardBf16Dim256x2};
   const std::size_t index = forward_class(class_dim(std::max(grid.dim, grid.dim_v)), warpgroups);
   return *(grid.dtype == DType::fp16 ? fp16 : bf16)[index];
 }

@@ -2,625 +2,25 @@
 
 // Fused neighborhood attention, forward, for Hopper.
 //
-// A block takes work items in turns: a query tile of one box of up to 64 tokens for each of its consumer warpgroups, and
-// the key tiles of their halo. The last warps produce: they fill a ring of key and one of value tiles by the copy
+// A block takes work items in turns: a query tile of one box of up to 64 tokens for each of its consumer warpgroups,
+// and the key tiles of their halo. The last warps produce: they fill a ring of key and one of value tiles by the copy
 // engine (or, where strides forbid that, with all of its threads), ahead across work items. Consumers keep 64 rows of
-// scores S = Q K^T and of output O in registers: while the scores of one tile become probabilities (online softmax), the
-// tensor cores add the product of the tile before, P V, to O. A consumer skips key tiles that none of its queries sees
-// and masks those that some do not see entirely (ColumnMasks).
+// scores S = Q K^T and of output O in registers: while the scores of one tile become probabilities (online softmax),
+// the tensor cores add the product of the tile before, P V, to O. A consumer skips key tiles that none of its queries
+// sees and masks those that some do not see entirely (ColumnMasks).
 //
 // Registers: 40 a producer thread, 232 a consumer's (two warpgroups). Shared memory: SharedMemory below.
 
 #include <cuda_runtime.h>
 
-#include <cstdint>
-#include <string>
-
 #include "cuda/common/grid.h"
 #include "cuda/common/launch.cuh"
-#include "cuda/fused_sm90/forward_parameters.h"
-#include "cuda/fused_sm90/ptx.h"
-#include "cuda/fused_sm90/wgmma.h"
+#include "cuda/fused_sm90/forward_consumer.cuh"
+#include "cuda/fused_sm90/forward_producer.cuh"
 
 namespace vicinal::cuda::sm90 {
 
-template <class ElementType, int kDimClass, int kWarpgroupCount>
-struct ForwardConfig {
-  static constexpr ForwardClass kClass = kForwardClasses[forward_class(kDimClass, kWarpgroupCount)];
-
-  using Element = ElementType;
-  static constexpr int kDim = kClass.dim;  ///< of queries, keys and values in registers and products, zero-padded
-  static constexpr int kWarpgroups = kClass.warpgroups;
-  static constexpr int kColumns = kClass.columns;
-  static constexpr int kStages = kClass.stages;
-  static constexpr int kQueries = kClass.query_stages;
-  static constexpr int kChunks = (kDim + kChunk - 1) / kChunk;
-  static constexpr int kBlocks = kClass.blocks;
-  static constexpr int kConsumers = 128 * kWarpgroups;
-  /// A warpgroup where it gives registers to the consumers, else a warp.
-  static constexpr int kProducers = kBlocks == 1 ? 128 : 32;
-  static constexpr int kThreads = kConsumers + kProducers;
-};
-
-template <class Config>
-struct SharedMemory {
-  static constexpr int kRowBytes = 128;
-  using QueryTile = std::uint8_t[Config::kChunks][kWarpgroupRows][kRowBytes];
-  using KeyTile = std::uint8_t[Config::kChunks][Config::kColumns][kRowBytes];
-
-  alignas(1024) QueryTile query[Config::kQueries][Config::kWarpgroups];
-  KeyTile key[Config::kStages];
-  KeyTile value[Config::kStages];
-  std::uint8_t output[Config::kConsumers / 32][16][kRowBytes];  ///< of each warp, on its way out
-  ColumnMasks<Config::kColumns> masks;
-  PackedPosition query_position[kWarpgroupRows];
-  PackedPosition key_position[Config::kColumns];
-  Barrier query_full[Config::kQueries], query_empty[Config::kQueries];
-  Barrier key_full[Config::kStages], key_empty[Config::kStages];
-  Barrier value_full[Config::kStages], value_empty[Config::kStages];
-};
-
 #if VICINAL_HOPPER_CODE
-
-/// Where a role is in a ring of stages.
-template <int kStages>
-struct RingPosition {
-  int stage = 0;
-  int phase = 0;
-
-  __device__ void advance() {
-    if (++stage == kStages) {
-      stage = 0;
-      phase ^= 1;
-    }
-  }
-};
-
-__device__ inline std::int64_t token_offset(const View& view, int batch, const int (&token)[3], int head) {
-  return batch * view.batch_stride + token[0] * view.axis_stride[0] + token[1] * view.axis_stride[1] +
-         token[2] * view.axis_stride[2] + head * view.head_stride;
-}
-
-/// Which rows of which head a tile holds.
-struct TileOrigin {
-  int batch;
-  int head;
-  int token[3];  ///< of the tile's first position
-  int step[3];   ///< tokens between positions
-};
-
-/// Fills tiles: the warps of the producer warpgroup.
-template <class Config>
-class Producer {
-  using Element = typename Config::Element;
-
- public:
-  __device__ Producer(const ForwardParameters& p, SharedMemory<Config>& shared)
-      : p_(p), shared_(shared), thread_(static_cast<int>(threadIdx.x) - Config::kConsumers) {}
-
-  __device__ void run() {
-    if (p_.by_copy_engine && thread_ >= 32) return;
-    RingPosition<Config::kQueries> query_ring;
-    RingPosition<Config::kStages> ring;
-    const TiledGrid& grid = p_.grid;
-    for (int i = static_cast<int>(blockIdx.x); i < grid.items; i += static_cast<int>(gridDim.x)) {
-      const WorkItem item(grid, i);
-      const ItemAxis axes[3] = {{grid.axes[0], item.group[0], item.origin[0]},
-                                {grid.axes[1], item.group[1], item.origin[1]},
-                                {grid.axes[2], item.group[2], item.origin[2]}};
-      const KeyTiles tiles(grid, axes);
-      if (tiles.total() == 0) continue;
-
-      produce_queries(item, query_ring);
-      query_ring.advance();
-      const int kv_head = item.head / grid.heads_per_kv;
-      KeyTileCursor cursor{};
-      for (int t = 0; t < tiles.grid_tiles; ++t, cursor.next(tiles.count[1], tiles.count[2])) {
-        TileOrigin origin{item.batch, kv_head, {}, {}};
-        for (int a = 0; a < 3; ++a) {
-          const TiledAxis& axis = grid.axes[a];
-          origin.step[a] = axis.dilation;
-          origin.token[a] =
-              item.group[a] + axis.dilation * (axes[a].halo.begin + cursor.along(grid, a) * axis.key_tile);
-        }
-        produce_keys(p_.key, p_.value, origin, false, ring);
-        ring.advance();
-      }
-      for (int t = 0; t < tiles.extra_tiles; ++t) {
-        const TileOrigin origin{item.batch, kv_head, {0, 0, t * grid.keys.volume}, {1, 1, 1}};
-        produce_keys(p_.extra_key, p_.extra_value, origin, true, ring);
-        ring.advance();
-      }
-      flush();
-    }
-  }
-
- private:
-  __device__ void produce_queries(const WorkItem& item, const RingPosition<Config::kQueries>& at) {
-    shared_.query_empty[at.stage].wait(at.phase ^ 1);
-    Barrier& full = shared_.query_full[at.stage];
-    expect(full, Config::kWarpgroups * p_.grid.queries.volume * p_.dim);
-    for (int w = 0; w < Config::kWarpgroups; ++w) {
-      TileOrigin origin{item.batch, item.head, {}, {}};
-      for (int a = 0; a < 3; ++a) {
-        const TiledAxis& axis = p_.grid.axes[a];
-        const int first = item.origin[a] + (a == p_.grid.split_axis ? w * axis.query_box : 0);
-        origin.step[a] = axis.dilation;
-        origin.token[a] = item.group[a] + axis.dilation * first;
-      }
-      fill(p_.query, p_.dim, p_.grid.queries, shared_.query_position, origin, shared_.query[at.stage][w], full);
-    }
-    publish(full);
-  }
-
-  __device__ void produce_keys(const Source& keys, const Source& values, const TileOrigin& origin, bool extra,
-                               const RingPosition<Config::kStages>& at) {
-    TileShape shape = p_.grid.keys;
-    if (extra) {
-      shape.extent[0] = shape.extent[1] = 1;
-      shape.extent[2] = shape.volume;
-      for (int a = 0; a < 3; ++a) {
-        shape.box[a] = shape.extent[a];
-        shape.row_stride[a] = a == 2 ? 1 : shape.volume;
-      }
-    }
-    const PackedPosition* positions = extra ? nullptr : shared_.key_position;
-
-    shared_.key_empty[at.stage].wait(at.phase ^ 1);
-    expect(shared_.key_full[at.stage], shape.volume * p_.dim);
-    fill(keys, p_.dim, shape, positions, origin, shared_.key[at.stage], shared_.key_full[at.stage]);
-    publish(shared_.key_full[at.stage]);
-
-    shared_.value_empty[at.stage].wait(at.phase ^ 1);
-    expect(shared_.value_full[at.stage], shape.volume * p_.dim_v);
-    fill(values, p_.dim_v, shape, positions, origin, shared_.value[at.stage], shared_.value_full[at.stage]);
-    publish(shared_.value_full[at.stage]);
-  }
-
-  __device__ void expect(Barrier& full, int elements) {
-    if (!p_.by_copy_engine) return;
-    if (thread_ == 0) full.arrive_expecting(elements * static_cast<int>(sizeof(Element)));
-    __syncwarp();
-  }
-
-  template <int kRows>
-  __device__ void fill(const Source& from, int dim, const TileShape& shape, const PackedPosition* positions,
-                       const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) {
-    if (p_.by_copy_engine) {
-      fill_by_copy_engine(from, dim, shape, origin, to, full);
-    } else {
-      fill_by_threads(from.view, dim, shape, positions, origin, to);
-    }
-  }
-
-  template <int kRows>
-  __device__ void fill_by_copy_engine(const Source& from, int dim, const TileShape& shape, const TileOrigin& origin,
-                                      std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) {
-    const int chunks = (dim + kChunk - 1) / kChunk;
-    const int rest = dim % kChunk;
-    const int column = origin.head * static_cast<int>(from.view.head_stride);
-    const int copies = shape.copies();
-    for (int i = thread_; i < copies * chunks; i += 32) {
-      const int copy = i / chunks;
-      const int chunk = i - copy * chunks;
-      int walked[3] = {0, 0, 0};
-      if (copies > 1) {
-        int n = copy;
-        for (int a = 2; a >= 0; --a) {
-          if (shape.box[a] == shape.extent[a]) continue;
-          walked[a] = n % shape.extent[a];
-          n /= shape.extent[a];
-        }
-      }
-      int row = 0;
-      int token[3];
-      for (int a = 0; a < 3; ++a) {
-        row += walked[a] * shape.row_stride[a];
-        token[a] = origin.token[a] + walked[a] * origin.step[a];
-      }
-      const bool last = rest != 0 && chunk == chunks - 1;
-      load_box(last ? from.rest : from.full, shared_address(&to[chunk][row][0]), full, column + chunk * kChunk, token[2],
-               token[1], token[0], origin.batch);
-    }
-  }
-
-  template <int kRows>
-  __device__ void fill_by_threads(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
-                                  const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128]) {
-    constexpr int kWidth = 8;
-    const int extra_tokens = p_.grid.extra_kv;
-    const int pieces = (dim + kWidth - 1) / kWidth;
-    const auto* data = static_cast<const Element*>(from.data);
-    for (int i = thread_; i < shape.volume * pieces; i += Config::kProducers) {
-      const int row = i / pieces;
-      const int piece = i - row * pieces;
-      int token[3] = {0, 0, origin.token[2] + row};
-      bool exists = token[2] < extra_tokens;
-      if (positions != nullptr) {
-        exists = true;
-        for (int a = 0; a < 3; ++a) {
-          token[a] = origin.token[a] + positions[row].along(a) * origin.step[a];
-          exists = exists && token[a] < p_.grid.axes[a].extent;
-        }
-      }
-      const std::uint32_t at = shared_address(&to[piece / 8][row][((piece ^ row) % 8) * 16]);
-      const int elements = exists ? smaller(kWidth, dim - piece * kWidth) : 0;
-      const Element* source = data;
-      if (exists) source += token_offset(from, origin.batch, token, origin.head) + piece * kWidth;
-      if (p_.wide_copies) {
-        copy_16(at, source, elements * static_cast<int>(sizeof(Element)));
-      } else {
-        std::uint32_t words[4] = {0, 0, 0, 0};
-        for (int e = 0; e < kWidth; ++e) {
-          if (e < elements) words[e / 2] |= static_cast<std::uint32_t>(source[e].bits) << (e % 2 * 16);
-        }
-        store_shared(at, uint4{words[0], words[1], words[2], words[3]});
-      }
-    }
-  }
-
-  /// Threads' copies arrive late: a tile is announced when the next one is on its way.
-  __device__ void publish(Barrier& full) {
-    if (p_.by_copy_engine) return;
-    close_copies();
-    if (pending_ != nullptr) {
-      wait_for_copies<1>();
-      fence_async_proxy();
-      pending_->arrive();
-    }
-    pending_ = &full;
-  }
-
-  __device__ void flush() {
-    if (pending_ == nullptr) return;
-    wait_for_copies<0>();
-    fence_async_proxy();
-    pending_->arrive();
-    pending_ = nullptr;
-  }
-
-  const ForwardParameters& p_;
-  SharedMemory<Config>& shared_;
-  int thread_;
-  Barrier* pending_ = nullptr;
-};
-
-template <class Element>
-__device__ inline std::uint32_t packed(float low, float high) {
-  std::uint32_t result;
-  if constexpr (ElementTraits<Element>::kDType == DType::fp16) {
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
-  } else {
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
-  }
-  return result;
-}
-
-/// One consumer warpgroup: 64 rows of queries.
-template <class Config>
-class Consumer {
-  using Element = typename Config::Element;
-  static constexpr int kScores = Config::kColumns / 2;
-  static constexpr int kOutputs = Config::kDim / 2;
-  static constexpr int kDepth = 16;  // of one product
-  static constexpr float kMinusInfinity = -__builtin_huge_valf();
-
- public:
-  __device__ Consumer(const ForwardParameters& p, SharedMemory<Config>& shared, int warpgroup)
-      : p_(p),
-        shared_(shared),
-        warpgroup_(warpgroup),
-        warp_(static_cast<int>(threadIdx.x) / 32 % 4),
-        lane_(static_cast<int>(threadIdx.x) % 32) {
-    for (int i = 0; i < 2; ++i) position_[i] = shared.query_position[row(i)];
-  }
-
-  __device__ void run() {
-    if (warpgroup_ == 1) pass_turn();
-#pragma unroll 1
-    for (int i = static_cast<int>(blockIdx.x); i < p_.grid.items; i += static_cast<int>(gridDim.x)) {
-      Share share;
-      if (!begin(i, share)) continue;
-#pragma unroll 1
-      for (int extra = 0; extra < 2; ++extra) {
-        skip(extra != 0 ? share.skipped_after : share.skipped_before);
-        attend(share, extra != 0);
-      }
-      release_query();
-      finish(i);
-    }
-  }
-
- private:
-  /// The first of this thread's rows, or the second.
-  __device__ int row(int i) const { return warp_ * 16 + i * 8 + lane_ / 4; }
-
-  /// Waits for the queries of work item i; false where there is nothing to do.
-  __device__ bool begin(int i, Share& share) {
-    const TiledGrid& grid = p_.grid;
-    const WorkItem item(grid, i);
-    const ItemAxis axes[3] = {{grid.axes[0], item.group[0], item.origin[0]},
-                              {grid.axes[1], item.group[1], item.origin[1]},
-                              {grid.axes[2], item.group[2], item.origin[2]}};
-    const KeyTiles tiles(grid, axes);
-    if (tiles.total() == 0) return false;
-    shared_.query_full[query_ring_.stage].wait(query_ring_.phase);
-    const WarpgroupBox box(grid, item, warpgroup_);
-    if (box.empty()) {
-      skip(tiles.total());
-      release_query();
-      return false;
-    }
-    share = Share(grid, axes, tiles, box);
-#pragma unroll
-    for (float& o : output_) o = 0;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      bound_[r] = kMinusInfinity;
-      sum_[r] = 0;
-#pragma unroll
-      for (int a = 0; a < 3; ++a) {
-        keys_[r][a] = keys_of_row(axes[a], box.queries[a], position_[r].along(a));
-      }
-    }
-    return true;
-  }
-
-  /// Lets tiles pass that this warpgroup does not need. They are waited for, so that no stage is released twice.
-  __device__ void skip(int count) {
-#pragma unroll 1
-    for (int t = 0; t < count; ++t) {
-      shared_.key_full[keys_ring_.stage].wait(keys_ring_.phase);
-      release(shared_.key_empty[keys_ring_.stage]);
-      keys_ring_.advance();
-      shared_.value_full[values_ring_.stage].wait(values_ring_.phase);
-      release(shared_.value_empty[values_ring_.stage]);
-      values_ring_.advance();
-    }
-  }
-
-  __device__ void release(Barrier& empty) const {
-    if (lane_ == 0) empty.arrive();
-  }
-
-  __device__ void release_query() {
-    release(shared_.query_empty[query_ring_.stage]);
-    query_ring_.advance();
-  }
-
-  /// Two warpgroups take turns, so that one keeps the tensor cores busy while the other is at its exponentials. Both
-  /// count the same tiles, those of Share::together.
-  __device__ void await_turn() const {
-    if constexpr (Config::kWarpgroups == 2) barrier_sync(1 + warpgroup_, Config::kConsumers);
-  }
-  __device__ void pass_turn() const {
-    if constexpr (Config::kWarpgroups == 2) barrier_arrive(2 - warpgroup_, Config::kConsumers);
-  }
-
-  /// S = Q K^T of the next key tile, begun.
-  __device__ void begin_scores() {
-    shared_.key_full[keys_ring_.stage].wait(keys_ring_.phase);
-    const std::uint64_t rows =
-        tile_descriptor(shared_address(&shared_.query[query_ring_.stage][warpgroup_]), 1024, 0);
-    const std::uint64_t columns = tile_descriptor(shared_address(&shared_.key[keys_ring_.stage]), 1024, 0);
-    pin(scores_);
-    open_products();
-#pragma unroll
-    for (int k = 0; k < Config::kDim / kDepth; ++k) {
-      const int chunk = k * kDepth / kChunk;
-      const int within = k * kDepth % kChunk * static_cast<int>(sizeof(Element));
-      Wgmma<Config::kColumns>::template multiply<Element>(
-          scores_, advanced(rows, chunk * kWarpgroupRows * 128 + within),
-          advanced(columns, chunk * Config::kColumns * 128 + within), k > 0);
-    }
-    close_products();
-  }
-
-  /// O += P V of the tile before, begun.
-  __device__ void begin_output() {
-    shared_.value_full[values_ring_.stage].wait(values_ring_.phase);
-    const std::uint64_t values =
-        tile_descriptor(shared_address(&shared_.value[values_ring_.stage]), 1024, Config::kColumns * 128);
-    pin(output_);
-    open_products();
-#pragma unroll
-    for (int k = 0; k < Config::kColumns / kDepth; ++k) {
-      Wgmma<Config::kDim>::template accumulate<Element>(output_, weights_ + 4 * k, advanced(values, k * kDepth * 128));
-    }
-    close_products();
-  }
-
-  __device__ void end_output() {
-    wait_for_products<0>();
-    pin(output_);
-    release(shared_.value_empty[values_ring_.stage]);
-    values_ring_.advance();
-  }
-
-  __device__ void end_scores() {
-    pin(scores_);
-    release(shared_.key_empty[keys_ring_.stage]);
-    keys_ring_.advance();
-  }
-
-  /// Attends to key tiles that follow each other: those of the grid, or the extra ones.
-  __device__ void attend(const Share& share, bool extra) {
-    const int count = extra ? share.extra : share.attended;
-    if (count == 0) return;
-    KeyTileCursor cursor{{share.outermost, 0, 0}};
-    begin_scores();
-    wait_for_products<0>();
-    end_scores();
-    mask(share, cursor, extra ? 0 : -1);
-    float shrink[2];
-    soften(shrink);
-    rescale(shrink);
-    weigh();
-#pragma unroll 1
-    for (int t = 1; t < count; ++t) {
-      const bool in_turn = !extra && share.together.contains(t);
-      if (in_turn) await_turn();
-      begin_scores();
-      begin_output();
-      if (in_turn) pass_turn();
-      cursor.next(share.count[0], share.count[1]);
-      wait_for_products<1>();
-      end_scores();
-      mask(share, cursor, extra ? t : -1);
-      soften(shrink);
-      end_output();
-      rescale(shrink);
-      weigh();
-    }
-    begin_output();
-    end_output();
-  }
-
-  /// Columns that a row does not see get -inf: those of a tile of the grid, or of the extra tile `extra` where that is
-  /// not negative.
-  __device__ void mask(const Share& share, const KeyTileCursor& cursor, int extra) {
-    if (p_.sign != 1.0F) {
-#pragma unroll
-      for (float& s : scores_) s *= p_.sign;
-    }
-    std::uint32_t visible[2];
-    if (shared_.masks.all_visible(p_.grid, share, cursor, extra, keys_, lane_ % 4, visible)) return;
-#pragma unroll
-    for (int s = 0; s < kScores; ++s) {
-      if ((visible[s / 2 % 2] >> (s / 4 * 2 + s % 2) & 1) == 0) scores_[s] = kMinusInfinity;
-    }
-  }
-
-  /// Scores become exponentials relative to a bound that is at most kSlack, as a power of two, below the largest so far;
-  /// `shrink` is what earlier ones are to be multiplied by. The bound moves rarely, so O is seldom rescaled.
-  __device__ void soften(float (&shrink)[2]) {
-    constexpr float kSlack = 8;  // fp16 holds sums of products with weights up to 2^8
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float largest = bound_[i];
-#pragma unroll
-      for (int s = 2 * i; s < kScores; s += 4) largest = fmaxf(largest, fmaxf(scores_[s], scores_[s + 1]));
-      largest = fmaxf(largest, __shfl_xor_sync(~0U, largest, 1));
-      largest = fmaxf(largest, __shfl_xor_sync(~0U, largest, 2));
-      // A row that has seen nothing yet stays at exponentials of 0.
-      const float moved = largest == kMinusInfinity ? 0.0F : (largest - bound_[i]) * p_.log2_scale;
-      shrink[i] = 1;
-      if (moved > kSlack) {
-        shrink[i] = exp2_approximate(-moved);
-        bound_[i] = largest;
-      }
-      const float scaled = bound_[i] == kMinusInfinity ? 0.0F : bound_[i] * p_.log2_scale;
-      float sum = 0;
-#pragma unroll
-      for (int s = 2 * i; s < kScores; s += 4) {
-        scores_[s] = exp2_approximate(fmaf(scores_[s], p_.log2_scale, -scaled));
-        scores_[s + 1] = exp2_approximate(fmaf(scores_[s + 1], p_.log2_scale, -scaled));
-        sum += scores_[s] + scores_[s + 1];
-      }
-      sum_[i] = fmaf(sum_[i], shrink[i], sum);
-    }
-  }
-
-  __device__ void rescale(const float (&shrink)[2]) {
-    if (!__any_sync(~0U, shrink[0] != 1 || shrink[1] != 1)) return;
-#pragma unroll
-    for (int o = 0; o < kOutputs; ++o) output_[o] *= shrink[o / 2 % 2];
-  }
-
-  /// The exponentials as operands of the next product.
-  __device__ void weigh() {
-#pragma unroll
-    for (int w = 0; w < kScores / 2; ++w) weights_[w] = packed<Element>(scores_[2 * w], scores_[2 * w + 1]);
-  }
-
-  /// Normalises and writes the rows of the box.
-  __device__ void finish(int work_item) {
-    const WorkItem item(p_.grid, work_item);
-    const WarpgroupBox box(p_.grid, item, warpgroup_);
-    constexpr float kLn2 = 0.693147180559945309F;
-    float inverse[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      sum_[i] += __shfl_xor_sync(~0U, sum_[i], 1);
-      sum_[i] += __shfl_xor_sync(~0U, sum_[i], 2);
-      inverse[i] = 1.0F / sum_[i];
-      int token[3];
-      if (lane_ % 4 == 0 && p_.logsumexp.data != nullptr && token_of(item, box, position_[i], token)) {
-        static_cast<float*>(p_.logsumexp.data)[token_offset(p_.logsumexp, item.batch, token, item.head)] =
-            fmaf(bound_[i], p_.log2_scale, log2f(sum_[i])) * kLn2;
-      }
-    }
-    const int slot = warpgroup_ * 4 + warp_;
-#pragma unroll
-    for (int chunk = 0; chunk < Config::kChunks; ++chunk) {
-      __syncwarp();
-#pragma unroll
-      for (int j = 0; j < 8 && (chunk * 8 + j) * 4 < kOutputs; ++j) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const float* o = output_ + (chunk * 8 + j) * 4 + 2 * i;
-          const int r = lane_ / 4 + 8 * i;
-          store_shared(shared_address(&shared_.output[slot][r][(j ^ r % 8) * 16 + lane_ % 4 * 4]),
-                       packed<Element>(o[0] * inverse[i], o[1] * inverse[i]));
-        }
-      }
-      __syncwarp();
-      store_rows(item, box, slot, chunk);
-    }
-  }
-
-  /// The 16 rows of this warp, kChunk columns of them, from shared memory to the output.
-  __device__ void store_rows(const WorkItem& item, const WarpgroupBox& box, int slot, int chunk) {
-    constexpr int kWidth = 8;
-    const int piece = lane_ % 8;
-    const int column = chunk * kChunk + piece * kWidth;
-    if (column >= p_.dim_v) return;
-#pragma unroll
-    for (int pass = 0; pass < 4; ++pass) {
-      const int r = pass * 4 + lane_ / 8;
-      int token[3];
-      if (!token_of(item, box, shared_.query_position[warp_ * 16 + r], token)) continue;
-      const uint4 words = load_shared_16(shared_address(&shared_.output[slot][r][(piece ^ r % 8) * 16]));
-      Element* to = static_cast<Element*>(p_.output.data) + token_offset(p_.output, item.batch, token, item.head) + column;
-      if (p_.wide_stores) {
-        *reinterpret_cast<uint4*>(to) = words;
-      } else {
-        const std::uint32_t word[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-        for (int e = 0; e < kWidth; ++e) {
-          if (column + e < p_.dim_v) to[e].bits = static_cast<std::uint16_t>(word[e / 2] >> (e % 2 * 16));
-        }
-      }
-    }
-  }
-
-  /// The token of a row; false where the row holds none.
-  __device__ bool token_of(const WorkItem& item, const WarpgroupBox& box, PackedPosition at, int (&token)[3]) const {
-    bool exists = at.holds_token();
-    for (int a = 0; a < 3; ++a) {
-      const int query = box.queries[a].begin + at.along(a);
-      exists = exists && query < box.queries[a].end;
-      token[a] = item.group[a] + p_.grid.axes[a].dilation * query;
-    }
-    return exists;
-  }
-
-  const ForwardParameters& p_;
-  SharedMemory<Config>& shared_;
-  int warpgroup_;
-  int warp_;
-  int lane_;
-  PackedPosition position_[2];
-  RingPosition<Config::kQueries> query_ring_;
-  RingPosition<Config::kStages> keys_ring_, values_ring_;
-
-  Range keys_[2][3];  // that each row sees, relative to the halo
-  float scores_[kScores];
-  std::uint32_t weights_[kScores / 2];
-  float output_[kOutputs];
-  float bound_[2];
-  float sum_[2];  // of this thread's columns
-};
 
 /// Zeros everywhere that tiles may not fill, tables, barriers.
 template <class Config>
@@ -628,14 +28,20 @@ __device__ void prepare(const ForwardParameters& p, SharedMemory<Config>& shared
   using Masks = ColumnMasks<Config::kColumns>;
   const int thread = static_cast<int>(threadIdx.x);
   const TiledGrid& grid = p.grid;
+  for (int i = thread; i < static_cast<int>(sizeof(shared.zeros)) / 16; i += Config::kThreads) {
+    store_shared(shared_address(&shared.zeros) + 16 * i, uint4{0, 0, 0, 0});
+  }
   if (p.dim < Config::kDim || p.dim_v < Config::kDim || grid.keys.volume < Config::kColumns) {
     const std::uint32_t begin = shared_address(&shared.query);
     const std::uint32_t end = shared_address(&shared.output);
+#pragma unroll 1
     for (std::uint32_t at = begin + 16 * thread; at < end; at += 16 * Config::kThreads) {
       store_shared(at, uint4{0, 0, 0, 0});
     }
   }
+#pragma unroll 1
   for (int i = thread; i < kWarpgroupRows; i += Config::kThreads) shared.query_position[i] = {grid.queries, i};
+#pragma unroll 1
   for (int i = thread; i < Config::kColumns; i += Config::kThreads) shared.key_position[i] = {grid.keys, i};
   if (thread == 0) {
     const int fills = p.by_copy_engine ? 1 : Config::kProducers;
@@ -653,6 +59,7 @@ __device__ void prepare(const ForwardParameters& p, SharedMemory<Config>& shared
     fence_barriers();
   }
   __syncthreads();
+#pragma unroll 1
   for (int i = thread; i < Masks::kPrefixes * Masks::kLanes; i += Config::kThreads) {
     const int entry = i / Masks::kLanes;
     const int lane = i % Masks::kLanes;
@@ -669,7 +76,8 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     forward_kernel(const __grid_constant__ ForwardParameters parameters) {
 #if VICINAL_HOPPER_CODE
   extern __shared__ std::uint8_t memory[];
-  auto& shared = *reinterpret_cast<SharedMemory<Config>*>((reinterpret_cast<std::uintptr_t>(memory) + 1023) & ~1023ULL);
+  // Not by rounding the pointer up: the compiler is to see that it points to shared memory.
+  auto& shared = *reinterpret_cast<SharedMemory<Config>*>(memory + (-shared_address(memory) & 1023));
   prepare(parameters, shared);
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   constexpr bool kMovesRegisters = Config::kBlocks == 1;
@@ -689,8 +97,9 @@ void launch_forward(const Problem& problem, const ForwardParameters& parameters,
   static_assert((kSharedBytes + 1024) * Config::kBlocks <= 228 * 1024);
   const Launcher launcher(problem, stream);
   launcher.allow_shared_memory("fused_sm90_forward", forward_kernel<Config>, kSharedBytes);
-  launcher.launch("fused_sm90_forward", forward_kernel<Config>, launcher.persistent_blocks(parameters.grid.items, Config::kBlocks),
-                  Config::kThreads, kSharedBytes, parameters);
+  launcher.launch("fused_sm90_forward", forward_kernel<Config>,
+                  launcher.persistent_blocks(parameters.grid.items, Config::kBlocks), Config::kThreads, kSharedBytes,
+                  parameters);
 }
 
 }  // namespace vicinal::cuda::sm90

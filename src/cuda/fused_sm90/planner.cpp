@@ -176,9 +176,10 @@ Status forward_supports(const Problem& grid) {
 Status forward_accepts(const Problem& grid, const Tiling& tiling) {
   const ForwardClass* size = class_of(grid, volume(tiling.block));
   if (size == nullptr || std::ranges::count(tiling.block, 1) < 2) {
-    return Status::refuse(fmt::format("tiling.block = {}; allowed: 2 along one axis, or 1x1x1 where the head dim is at "
-                                      "most 64",
-                                      fmt::join(tiling.block, "x")));
+    return Status::refuse(
+        fmt::format("tiling.block = {}; allowed: 2 along one axis, or 1x1x1 where the head dim is at "
+                    "most 64",
+                    fmt::join(tiling.block, "x")));
   }
   if (tiling.rows != kWarpgroupRows || tiling.columns != size->columns) {
     return Status::refuse(fmt::format("tiling.rows = {}, tiling.columns = {}; allowed for such blocks: {}, {}",
@@ -212,8 +213,8 @@ Tiling forward_tiling(const Problem& grid) {
           const double time = seconds(grid, size, volume(tile), total(works));
           if (time >= least) continue;
           least = time;
-          best = {.query_tile = box, .key_tile = tile, .block = {1, 1, 1}, .rows = kWarpgroupRows,
-                  .columns = size.columns};
+          best = {
+              .query_tile = box, .key_tile = tile, .block = {1, 1, 1}, .rows = kWarpgroupRows, .columns = size.columns};
           best.block[axis] = size.warpgroups;
         }
       }

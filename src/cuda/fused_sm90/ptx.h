@@ -27,9 +27,7 @@ class Barrier {
   __device__ void init(int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address()), "r"(arrivals) : "memory");
   }
-  __device__ void arrive() {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address()) : "memory");
-  }
+  __device__ void arrive() { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address()) : "memory"); }
   __device__ void arrive_expecting(int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address()), "r"(bytes) : "memory");
   }
@@ -61,8 +59,8 @@ __device__ inline void prefetch(const CUtensorMap& map) {
 }
 
 /// One box of a tensor of rank 5 to shared memory; elements outside of the tensor arrive as zeros.
-__device__ inline void load_box(const CUtensorMap& map, std::uint32_t to, const Barrier& barrier, int c0, int c1, int c2,
-                                int c3, int c4) {
+__device__ inline void load_box(const CUtensorMap& map, std::uint32_t to, const Barrier& barrier, int c0, int c1,
+                                int c2, int c3, int c4) {
   asm volatile(
       "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6, "
       "%7}], [%2];" ::"r"(to),
@@ -72,10 +70,10 @@ __device__ inline void load_box(const CUtensorMap& map, std::uint32_t to, const 
 
 /// One box of shared memory to a tensor of rank 5; what lies outside of the tensor is dropped.
 __device__ inline void store_box(const CUtensorMap& map, std::uint32_t from, int c0, int c1, int c2, int c3, int c4) {
-  asm volatile("cp.async.bulk.tensor.5d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5, %6}], [%1];" ::"l"(
-                   &map),
-               "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
-               : "memory");
+  asm volatile(
+      "cp.async.bulk.tensor.5d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5, %6}], [%1];" ::"l"(&map),
+      "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
+      : "memory");
 }
 
 /// 16 bytes, of which the first `bytes` are read and the others are zero, without a register between.

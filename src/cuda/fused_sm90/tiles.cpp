@@ -17,7 +17,7 @@ TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling)
     axes[a] = {.extent = static_cast<int>(grid.layout[a]),
                .dilation = static_cast<int>(grid.dilation[a]),
                .window = static_cast<int>(grid.window[a]),
-               .stride = static_cast<int>(grid.stride[a]),
+               .stride = Divisor<int>(grid.stride[a]),
                .causal = grid.causal[a],
                .query_box = static_cast<int>(tiling.query_tile[a]),
                .query_tile = static_cast<int>(tile),

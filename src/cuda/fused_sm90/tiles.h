@@ -15,7 +15,7 @@
 namespace vicinal::cuda::sm90 {
 
 using Range = BasicInterval<int>;
-using Window = BasicAxisWindow<int>;
+using Window = BasicAxisWindow<int, Divisor<int>>;
 
 VICINAL_HOST_DEVICE constexpr int smaller(int a, int b) { return a < b ? a : b; }
 VICINAL_HOST_DEVICE constexpr int larger(int a, int b) { return a > b ? a : b; }
@@ -81,7 +81,7 @@ struct TiledAxis {
   int extent;
   int dilation;
   int window;
-  int stride;
+  Divisor<int> stride;
   bool causal;
   int query_box;   ///< positions of the queries of one warpgroup
   int query_tile;  ///< of all warpgroups together
@@ -90,23 +90,15 @@ struct TiledAxis {
   Divisor<int> groups;  ///< = dilation
 
   VICINAL_HOST_DEVICE constexpr int members(int group) const { return group_members(extent, groups, group); }
-  VICINAL_HOST_DEVICE constexpr Window in_group(int group) const {
-    return {members(group), window, stride, causal};
-  }
+  VICINAL_HOST_DEVICE constexpr Window in_group(int group) const { return {members(group), window, stride, causal}; }
 };
-
-/// Halo of queries that may be none.
-VICINAL_HOST_DEVICE constexpr Range halo_of(const Window& axis, Range queries) {
-  if (queries.size() == 0) return {0, 0};
-  return {axis.keys_of(queries.begin).begin, axis.keys_of(queries.end - 1).end};
-}
 
 /// Query tiles of all heads and batch entries; those that only the larger dilation groups fill counted for all.
 std::int64_t work_items(const Problem& grid, const Tiling& tiling);
 
-/// All work of a launch. A work item is a query tile of one head and batch entry: one box of queries for each warpgroup,
-/// side by side along `split_axis`. Key tiles are laid from the corner of the halo of the whole query tile, those along
-/// the split axis outermost, so that each warpgroup needs consecutive ones.
+/// All work of a launch. A work item is a query tile of one head and batch entry: one box of queries for each
+/// warpgroup, side by side along `split_axis`. Key tiles are laid from the corner of the halo of the whole query tile,
+/// those along the split axis outermost, so that each warpgroup needs consecutive ones.
 struct TiledGrid {
   TiledAxis axes[3];
   int split_axis;
@@ -152,39 +144,52 @@ struct WorkItem {
   }
 };
 
-/// Along one axis of a work item: the windows, and the halo that key tiles are laid over.
-struct ItemAxis {
-  Window window;
-  Range queries;  ///< of all warpgroups; empty where a smaller group has no such tile
-  Range halo;
-  int key_tiles;
+/// One axis of a work item, as one warpgroup sees it. Tiles along the axis are numbered from the corner of the halo.
+struct AxisShare {
+  Range queries;   ///< of the warpgroup; may be none
+  int halo_begin;  ///< where key tiles are laid from
+  int key_tiles;   ///< none where a smaller dilation group has no such query tile
+  Range needed;    ///< tiles of which some query of the warpgroup sees a key
+  Range together;  ///< tiles that all warpgroups need
+  Range unmasked;  ///< tiles of which all queries of the warpgroup see all keys
 
-  VICINAL_HOST_DEVICE ItemAxis(const TiledAxis& axis, int group, int origin)
-      : window(axis.in_group(group)),
-        queries{origin, smaller(origin + axis.query_tile, window.members)},
-        halo(halo_of(window, queries)),
-        key_tiles((halo.size() + axis.key_tile - 1) / axis.key_tile) {}
-};
-
-/// The key tiles of a work item in the order in which they are read, from the grid first, then extra tokens.
-struct KeyTiles {
-  int count[3];  ///< along each loop
-  int grid_tiles;
-  int extra_tiles;
-
-  VICINAL_HOST_DEVICE KeyTiles(const TiledGrid& grid, const ItemAxis (&axes)[3]) {
-    for (int loop = 0; loop < 3; ++loop) {
-      // Not axes[axis]: on the device that would put the axes into local memory.
-      const int axis = grid.loop_axis(loop);
-      count[loop] = axis == 0 ? axes[0].key_tiles : (axis == 1 ? axes[1].key_tiles : axes[2].key_tiles);
+  AxisShare() = default;
+  VICINAL_HOST_DEVICE AxisShare(const TiledAxis& axis, int group, int origin, int boxes, int box)
+      : queries{0, 0}, halo_begin(0), key_tiles(0), needed{0, 0}, together{0, 0}, unmasked{0, 0} {
+    const Window window = axis.in_group(group);
+    const int end = smaller(origin + axis.query_tile, window.members);
+    if (origin >= end) return;
+    halo_begin = window.keys_of(origin).begin;
+    key_tiles = tiles_up_to(axis, window.keys_of(end - 1).end);
+    together = {0, key_tiles};
+    for (int b = 0; b < boxes; ++b) {
+      const Range in_box{origin + b * axis.query_box, smaller(origin + (b + 1) * axis.query_box, end)};
+      if (in_box.size() == 0) {
+        together = {0, 0};
+        continue;
+      }
+      const Range first = window.keys_of(in_box.begin);
+      const Range last = window.keys_of(in_box.end - 1);
+      const Range seen{(first.begin - halo_begin) / axis.key_tile, tiles_up_to(axis, last.end)};
+      together = {larger(together.begin, seen.begin), smaller(together.end, seen.end)};
+      if (b != box) continue;
+      queries = in_box;
+      needed = seen;
+      unmasked = {tiles_up_to(axis, last.begin), (first.end - halo_begin) / axis.key_tile};
     }
-    grid_tiles = count[0] * count[1] * count[2];
-    const bool empty = axes[0].queries.size() == 0 || axes[1].queries.size() == 0 || axes[2].queries.size() == 0;
-    extra_tiles = empty ? 0 : (grid.extra_kv + grid.keys.volume - 1) / grid.keys.volume;
   }
 
-  VICINAL_HOST_DEVICE int total() const { return grid_tiles + extra_tiles; }
+ private:
+  VICINAL_HOST_DEVICE constexpr int tiles_up_to(const TiledAxis& axis, int key) const {
+    return (key - halo_begin + axis.key_tile - 1) / axis.key_tile;
+  }
 };
+
+/// The axes of a work item as warpgroup `warpgroup` sees it.
+VICINAL_HOST_DEVICE inline AxisShare axis_share(const TiledGrid& grid, int axis, int group, int origin, int warpgroup) {
+  const bool split = axis == grid.split_axis;
+  return {grid.axes[axis], group, origin, split ? grid.warpgroups : 1, split ? warpgroup : 0};
+}
 
 /// Walks the key tiles of the grid, the last loop fastest.
 struct KeyTileCursor {
@@ -204,44 +209,16 @@ struct KeyTileCursor {
   }
 };
 
-/// The queries of one warpgroup in a work item.
-struct WarpgroupBox {
-  Range queries[3];
-
-  VICINAL_HOST_DEVICE WarpgroupBox(const TiledGrid& grid, const WorkItem& item, int warpgroup) {
-    for (int a = 0; a < 3; ++a) {
-      const TiledAxis& axis = grid.axes[a];
-      const int begin = item.origin[a] + (a == grid.split_axis ? warpgroup * axis.query_box : 0);
-      queries[a] = {begin, smaller(begin + axis.query_box, axis.members(item.group[a]))};
-    }
-  }
-
-  VICINAL_HOST_DEVICE constexpr bool empty() const {
-    return queries[0].size() == 0 || queries[1].size() == 0 || queries[2].size() == 0;
-  }
-};
-
-/// Which key tiles a warpgroup needs along an axis, its queries not being none.
-struct NeededTiles {
-  Range needed;    ///< tiles of which some query sees a key
-  Range unmasked;  ///< of which all queries see all keys
-
-  VICINAL_HOST_DEVICE NeededTiles(const ItemAxis& axis, Range queries, const Divisor<int>& tile) {
-    const Range first = axis.window.keys_of(queries.begin);
-    const Range last = axis.window.keys_of(queries.end - 1);
-    needed = {(first.begin - axis.halo.begin) / tile, (last.end - axis.halo.begin + tile - 1) / tile};
-    unmasked = {(last.begin - axis.halo.begin + tile - 1) / tile, (first.end - axis.halo.begin) / tile};
-  }
-};
-
-/// Keys that a row of a warpgroup's box sees along an axis, relative to the halo. Rows without a query repeat the last.
-VICINAL_HOST_DEVICE constexpr Range keys_of_row(const ItemAxis& axis, Range queries, int position) {
-  const Range keys = axis.window.keys_of(smaller(queries.begin + position, queries.end - 1));
-  return {keys.begin - axis.halo.begin, keys.end - axis.halo.begin};
+/// Keys that a row sees along an axis, relative to the halo. Rows without a query repeat the last.
+VICINAL_HOST_DEVICE constexpr Range keys_of_row(const Window& window, Range queries, int halo_begin, int position) {
+  const Range keys = window.keys_of(smaller(queries.begin + position, queries.end - 1));
+  return {keys.begin - halo_begin, keys.end - halo_begin};
 }
 
-/// A warpgroup's share of the key tiles of a work item: which it attends to, and which it lets pass.
+/// The key tiles of a work item, those of the grid first, then extra tokens, and a warpgroup's share of them: which it
+/// attends to, and which it lets pass.
 struct Share {
+  int total;
   int skipped_before, attended, skipped_after, extra;
   Range together;     ///< of those attended to, the ones that follow one which all warpgroups attend to
   int outermost;      ///< where along the outermost loop the attended tiles begin
@@ -249,33 +226,32 @@ struct Share {
   Range unmasked[3];  ///< tiles along each axis that all rows see whole
 
   Share() = default;
-  VICINAL_HOST_DEVICE Share(const TiledGrid& grid, const ItemAxis (&axes)[3], const KeyTiles& tiles,
-                            const WarpgroupBox& box)
-      : extra(tiles.extra_tiles), count{tiles.count[1], tiles.count[2]} {
-    Range needed{0, 0};
-    Range shared{0, 0};
-    for (int a = 0; a < 3; ++a) {
-      const TiledAxis& axis = grid.axes[a];
-      const NeededTiles along(axes[a], box.queries[a], axis.key_tile);
-      unmasked[a] = along.unmasked;
-      if (a != grid.split_axis) continue;
-      needed = shared = along.needed;
-      for (int w = 0; w < grid.warpgroups; ++w) {
-        const int begin = axes[a].queries.begin + w * axis.query_box;
-        const Range queries{begin, smaller(begin + axis.query_box, axes[a].window.members)};
-        const Range other = queries.size() == 0 ? Range{0, 0} : NeededTiles(axes[a], queries, axis.key_tile).needed;
-        shared = {larger(shared.begin, other.begin), smaller(shared.end, other.end)};
-      }
+  VICINAL_HOST_DEVICE Share(const TiledGrid& grid, const AxisShare (&axes)[3]) {
+    AxisShare loops[3];
+    for (int loop = 0; loop < 3; ++loop) {
+      // Not axes[axis]: on the device that would put the axes into local memory.
+      const int axis = grid.loop_axis(loop);
+      loops[loop] = axis == 0 ? axes[0] : (axis == 1 ? axes[1] : axes[2]);
+      unmasked[loop] = axes[loop].unmasked;
     }
+    count[0] = loops[1].key_tiles;
+    count[1] = loops[2].key_tiles;
     const int plane = count[0] * count[1];
+    const int tiles = loops[0].key_tiles * plane;
+    extra = tiles == 0 ? 0 : (grid.extra_kv + grid.keys.volume - 1) / grid.keys.volume;
+    total = tiles + extra;
+    const Range needed = loops[0].needed;
+    const Range shared = loops[0].together;
     outermost = needed.begin;
     skipped_before = needed.begin * plane;
     attended = needed.size() * plane;
-    skipped_after = tiles.grid_tiles - needed.end * plane;
+    skipped_after = tiles - needed.end * plane;
     together = {(shared.begin - needed.begin) * plane + 1, (shared.end - needed.begin) * plane};
-    // Without such a tile some warpgroup may have none at all, and no extra ones either.
-    if (together.size() == 0) together = {0, 0};
+    if (shared.size() == 0) together = {0, 0};
   }
+
+  /// Whether the warpgroup has no queries.
+  VICINAL_HOST_DEVICE bool idle() const { return attended == 0; }
 };
 
 /// Which columns of a key tile a thread of the matrix product may keep.
@@ -306,6 +282,9 @@ struct ColumnMasks {
     int below = counts ? entry - kAxisPrefixes : entry;
     while (!counts && axis < 2 && below > tile.extent[axis]) below -= tile.extent[axis++] + 1;
     std::uint32_t bits = 0;
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
     for (int bit = 0; bit < kBits; ++bit) {
       const int c = column(lane, bit);
       const int at = counts ? c : positions[c].along(axis);
@@ -325,9 +304,11 @@ struct ColumnMasks {
 
   /// What two rows see of a key tile: of the grid's tile at `cursor`, or of extra tile `extra` where that is not
   /// negative. True, and nothing in `visible`, where that is every column.
-  VICINAL_HOST_DEVICE bool all_visible(const TiledGrid& grid, const Share& share, const KeyTileCursor& cursor, int extra,
-                                       const Range (&keys)[2][3], int lane, std::uint32_t (&visible)[2]) const {
-    const int filled = extra < 0 ? grid.keys.volume : smaller(grid.extra_kv - extra * grid.keys.volume, grid.keys.volume);
+  VICINAL_HOST_DEVICE bool all_visible(const TiledGrid& grid, const Share& share, const KeyTileCursor& cursor,
+                                       int extra, const Range (&keys)[2][3], int lane,
+                                       std::uint32_t (&visible)[2]) const {
+    const int filled =
+        extra < 0 ? grid.keys.volume : smaller(grid.extra_kv - extra * grid.keys.volume, grid.keys.volume);
     bool all = filled == kColumns;
     visible[0] = visible[1] = first_columns(filled, lane);
     if (extra >= 0) return all;

@@ -2,13 +2,13 @@
 
 // Hopper's matrix product of a warpgroup (PTX ISA 8.x, wgmma): 64 rows x kColumns, 16 deep, float sums in registers.
 //
-// Sum (r, c) of thread t = 32 w + l lies in register 4 (c / 8) + 2 (r / 8 % 2) + c % 2, where r = 16 w + 8 i + l / 4 and
-// c = 8 j + 2 (l % 4) + {0, 1}; an operand in registers has the same layout, two elements a register, so what one
+// Sum (r, c) of thread t = 32 w + l lies in register 4 (c / 8) + 2 (r / 8 % 2) + c % 2, where r = 16 w + 8 i + l / 4
+// and c = 8 j + 2 (l % 4) + {0, 1}; an operand in registers has the same layout, two elements a register, so what one
 // product computes can be multiplied by the next.
 //
 // Operands in shared memory are tiles of rows of 128 bytes with the 128-byte swizzle: 16-byte piece p of row r lies at
-// piece p ^ (r % 8). Tiles start at multiples of 1024 bytes. The operands of inline assembly are numbered by hand, hence
-// the macros.
+// piece p ^ (r % 8). Tiles start at multiples of 1024 bytes. The operands of inline assembly are numbered by hand,
+// hence the macros.
 
 #include <cstdint>
 
@@ -63,45 +63,44 @@ __device__ inline std::uint64_t advanced(std::uint64_t descriptor, int bytes) { 
 template <int kColumns>
 struct Wgmma;
 
-#define VICINAL_WGMMA_ROWS(type, columns, count, a, b, c)                                                     \
-  asm volatile(                                                                                                     \
-      "{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #c                                                     \
-      ", 0;\n"                                                                                                      \
-      "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" VICINAL_ALL_NAMES_##count "}, %" #a ", %" #b           \
-      ", accumulate, 1, 1, 0, 0;\n}\n"                                                                              \
-      : VICINAL_SUMS_##count(s)                                                                                                        \
-      : "l"(rows), "l"(columns_by_row), "r"(static_cast<int>(accumulate)))
+#define VICINAL_WGMMA_ROWS(type, columns, count, a, b, c)                                                           \
+  asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #c                                            \
+               ", 0;\n"                                                                                             \
+               "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" VICINAL_ALL_NAMES_##count \
+               "}, %" #a ", %" #b ", accumulate, 1, 1, 0, 0;\n}\n"                                                  \
+               : VICINAL_SUMS_##count(s)                                                                            \
+               : "l"(rows), "l"(columns_by_row), "r"(static_cast<int>(accumulate)))
 
-#define VICINAL_WGMMA_REGISTERS(type, columns, count, a, b, c, d, e)                                          \
-  asm volatile(                                                                                                     \
-      "{\n.reg .pred always;\nsetp.eq.u32 always, 0, 0;\n"                                                           \
-      "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" VICINAL_ALL_NAMES_##count "}, {%" #a ", %" #b ", %" #c \
-      ", %" #d "}, %" #e ", always, 1, 1, 1;\n}\n"                                                                  \
-      : VICINAL_SUMS_##count(s)                                                                                                        \
+#define VICINAL_WGMMA_REGISTERS(type, columns, count, a, b, c, d, e)                                       \
+  asm volatile(                                                                                            \
+      "{\n.reg .pred always;\nsetp.eq.u32 always, 0, 0;\n"                                                 \
+      "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" VICINAL_ALL_NAMES_##count \
+      "}, {%" #a ", %" #b ", %" #c ", %" #d "}, %" #e ", always, 1, 1, 1;\n}\n"                            \
+      : VICINAL_SUMS_##count(s)                                                                            \
       : "r"(rows[0]), "r"(rows[1]), "r"(rows[2]), "r"(rows[3]), "l"(rows_by_depth))
 
-#define VICINAL_WGMMA(columns, count, a, b, c, d, e)                                                   \
-  template <>                                                                                                       \
-  struct Wgmma<columns> {                                                                                           \
-    /* sums (+)= rows x columns^T, both tiles with 16 elements of depth along their rows */                         \
-    template <class Element>                                                                                        \
-    __device__ static void multiply(float (&s)[count], std::uint64_t rows, std::uint64_t columns_by_row,            \
-                                    bool accumulate) {                                                              \
-      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                                \
-        VICINAL_WGMMA_ROWS("f16", columns, count, a, b, c);                                                   \
-      } else {                                                                                                      \
-        VICINAL_WGMMA_ROWS("bf16", columns, count, a, b, c);                                                  \
-      }                                                                                                             \
-    }                                                                                                               \
-    /* sums += rows (in registers) x a tile whose 16 rows are the depth */                                          \
-    template <class Element>                                                                                        \
-    __device__ static void accumulate(float (&s)[count], const std::uint32_t* rows, std::uint64_t rows_by_depth) {  \
-      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                                \
-        VICINAL_WGMMA_REGISTERS("f16", columns, count, a, b, c, d, e);                                        \
-      } else {                                                                                                      \
-        VICINAL_WGMMA_REGISTERS("bf16", columns, count, a, b, c, d, e);                                       \
-      }                                                                                                             \
-    }                                                                                                               \
+#define VICINAL_WGMMA(columns, count, a, b, c, d, e)                                                               \
+  template <>                                                                                                      \
+  struct Wgmma<columns> {                                                                                          \
+    /* sums (+)= rows x columns^T, both tiles with 16 elements of depth along their rows */                        \
+    template <class Element>                                                                                       \
+    __device__ static void multiply(float (&s)[count], std::uint64_t rows, std::uint64_t columns_by_row,           \
+                                    bool accumulate) {                                                             \
+      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                               \
+        VICINAL_WGMMA_ROWS("f16", columns, count, a, b, c);                                                        \
+      } else {                                                                                                     \
+        VICINAL_WGMMA_ROWS("bf16", columns, count, a, b, c);                                                       \
+      }                                                                                                            \
+    }                                                                                                              \
+    /* sums += rows (in registers) x a tile whose 16 rows are the depth */                                         \
+    template <class Element>                                                                                       \
+    __device__ static void accumulate(float (&s)[count], const std::uint32_t* rows, std::uint64_t rows_by_depth) { \
+      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                               \
+        VICINAL_WGMMA_REGISTERS("f16", columns, count, a, b, c, d, e);                                             \
+      } else {                                                                                                     \
+        VICINAL_WGMMA_REGISTERS("bf16", columns, count, a, b, c, d, e);                                            \
+      }                                                                                                            \
+    }                                                                                                              \
   };
 
 VICINAL_WGMMA(32, 16, 16, 17, 18, 19, 20)

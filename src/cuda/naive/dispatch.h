@@ -1,22 +1,73 @@
 #pragma once
 
 // From a call to the kernel compiled for its types: weights in the element type or in that of sums, 32-bit or 64-bit
-// indices, one element or 16 bytes per access.
+// indices, one element or 16 bytes per access. Here are the table of operators and how they choose; what they launch is
+// in launch_weights.h and launch_sums.h, and compiled in one file for each of the two and each dtype.
 //
 // An executor is made of the problem and the stream, and runs a kernel over its items:
 //   Executor(grid, stream).run(name, work)
 
+#include <cstdint>
 #include <type_traits>
 
 #include "cuda/common/grid.h"
 #include "cuda/naive/operators.h"
-#include "cuda/naive/pointwise.h"
-#include "cuda/naive/sums.h"
-#include "cuda/naive/tiled.h"
 #include "cuda/naive/types.h"
-#include "cuda/naive/weighted.h"
 
 namespace vicinal::cuda::naive {
+
+template <class Element>
+inline constexpr bool kHasTiles = !std::is_same_v<Element, double>;  // tiled_supports says so
+
+/// Operators that make weights of one element type, or change them.
+template <class Executor, class Element>
+struct WeightLaunches {
+  static void pointwise_neighborhood(const Problem& grid, const PointwiseNeighborhoodViews& t, void* stream);
+  static void tiled_pointwise_neighborhood(const Problem& grid, const Tiling& tiling,
+                                           const PointwiseNeighborhoodViews& t, void* stream)
+    requires kHasTiles<Element>;
+  static void softmax(const Problem& grid, const SoftmaxViews& t, void* stream);
+  static void softmax_gradient(const Problem& grid, const SoftmaxGradientViews& t, void* stream);
+};
+
+/// Operators that sum over weights of one element type.
+template <class Executor, class Element>
+struct SumLaunches {
+  static void neighborhood_neighborhood(const Problem& grid, const NeighborhoodNeighborhoodViews& t, void* stream);
+  static void inverse_neighborhood(const Problem& grid, const InverseNeighborhoodViews& t, void* stream);
+  static void bias_gradient(const Problem& grid, const BiasGradientViews& t, void* stream);
+};
+
+template <class Executor, class Element>
+constexpr Operators operators_of_element() {
+  using Weights = WeightLaunches<Executor, Element>;
+  using Sums = SumLaunches<Executor, Element>;
+  Operators operators{.pointwise_neighborhood = &Weights::pointwise_neighborhood,
+                      .tiled_pointwise_neighborhood = nullptr,
+                      .neighborhood_neighborhood = &Sums::neighborhood_neighborhood,
+                      .inverse_neighborhood = &Sums::inverse_neighborhood,
+                      .bias_gradient = &Sums::bias_gradient,
+                      .softmax = &Weights::softmax,
+                      .softmax_gradient = &Weights::softmax_gradient};
+  if constexpr (kHasTiles<Element>) operators.tiled_pointwise_neighborhood = &Weights::tiled_pointwise_neighborhood;
+  return operators;
+}
+
+/// Those that an executor runs.
+template <class Executor>
+const Operators& operators_of(DType dtype) {
+  static constexpr Operators kFp64 = operators_of_element<Executor, double>();
+  static constexpr Operators kFp32 = operators_of_element<Executor, float>();
+  static constexpr Operators kFp16 = operators_of_element<Executor, Half>();
+  static constexpr Operators kBf16 = operators_of_element<Executor, Bfloat>();
+  switch (dtype) {
+    case DType::fp64: return kFp64;
+    case DType::fp32: return kFp32;
+    case DType::fp16: return kFp16;
+    case DType::bf16: break;
+  }
+  return kBf16;
+}
 
 inline std::int64_t rows_of_weights(const Problem& grid) { return grid.batch * grid.tokens() * grid.heads; }
 
@@ -28,6 +79,24 @@ inline Reach reach_of(const Problem& grid, const PointwiseNeighborhoodViews& t) 
       .extra_rows(t.extra_key, grid.heads_kv, grid.dim, true)
       .rows(t.weights, grid.heads, slots, false)
       .items(rows_of_weights(grid) * slots);
+}
+
+inline Reach reach_of(const Problem& grid, const SoftmaxViews& t) {
+  return Reach(grid)
+      .rows(t.weights, grid.heads, slots_per_query(grid), false)
+      .rows(t.logsumexp, grid.heads, 1, false)
+      .items(rows_of_weights(grid));
+}
+
+inline Reach reach_of(const Problem& grid, const SoftmaxGradientViews& t) {
+  return Reach(grid)
+      .rows(t.weights, grid.heads, slots_per_query(grid), false)
+      .rows(t.grad_weights, grid.heads, slots_per_query(grid), false)
+      .rows(t.output, grid.heads, grid.dim_v, false)
+      .rows(t.grad_output, grid.heads, grid.dim_v, false)
+      .rows(t.logsumexp, grid.heads, 1, false)
+      .rows(t.grad_logsumexp, grid.heads, 1, false)
+      .items(rows_of_weights(grid));
 }
 
 inline Reach reach_of(const Problem& grid, const NeighborhoodNeighborhoodViews& t) {
@@ -56,93 +125,16 @@ inline Reach reach_of(const Problem& grid, const BiasGradientViews& t) {
       .items(8 * grid.heads * grid.window[0] * grid.window[1] * grid.window[2]);
 }
 
-inline Reach reach_of(const Problem& grid, const SoftmaxViews& t) {
-  return Reach(grid)
-      .rows(t.weights, grid.heads, slots_per_query(grid), false)
-      .rows(t.logsumexp, grid.heads, 1, false)
-      .items(rows_of_weights(grid));
-}
-
-inline Reach reach_of(const Problem& grid, const SoftmaxGradientViews& t) {
-  return Reach(grid)
-      .rows(t.weights, grid.heads, slots_per_query(grid), false)
-      .rows(t.grad_weights, grid.heads, slots_per_query(grid), false)
-      .rows(t.output, grid.heads, grid.dim_v, false)
-      .rows(t.grad_output, grid.heads, grid.dim_v, false)
-      .rows(t.logsumexp, grid.heads, 1, false)
-      .rows(t.grad_logsumexp, grid.heads, 1, false)
-      .items(rows_of_weights(grid));
-}
-
-/// The operators of one element type.
+/// Runs kernels of one element type with the kinds of index and of access that the tensors allow.
 template <class Executor, class Element>
-class Dispatch {
- public:
-  static constexpr Operators operators() {
-    return {.pointwise_neighborhood = &pointwise_neighborhood,
-            .tiled_pointwise_neighborhood = tiled(),
-            .neighborhood_neighborhood = &neighborhood_neighborhood,
-            .inverse_neighborhood = &inverse_neighborhood,
-            .bias_gradient = &bias_gradient,
-            .softmax = &softmax,
-            .softmax_gradient = &softmax_gradient};
-  }
-
- private:
+struct Dispatch {
   using Narrow = std::int32_t;
   using Wide = std::int64_t;
   using Sum = SumOf<Element>;
 
-  static void pointwise_neighborhood(const Problem& grid, const PointwiseNeighborhoodViews& t, void* stream) {
-    by_weight<PointwiseNeighborhood>("PN", grid, t, t.weights.dtype, stream);
-  }
-
-  static void neighborhood_neighborhood(const Problem& grid, const NeighborhoodNeighborhoodViews& t, void* stream) {
-    by_weight<NeighborhoodNeighborhood>("NN", grid, t, t.weights.dtype, stream);
-  }
-
-  static void inverse_neighborhood(const Problem& grid, const InverseNeighborhoodViews& t, void* stream) {
-    by_weight<InverseNeighborhood>("IN", grid, t, t.weights.dtype, stream);
-    if (grid.extra_kv == 0) return;
-    if (t.weights.dtype == ElementTraits<Element>::kDType) {
-      by_index<ExtraInverseNeighborhood, Element>("IN of extra tokens", grid, t, stream);
-    } else {
-      by_index<ExtraInverseNeighborhood, Sum>("IN of extra tokens", grid, t, stream);
-    }
-  }
-
-  static void bias_gradient(const Problem& grid, const BiasGradientViews& t, void* stream) {
-    by_index<BiasGradient, Element>("bias gradient", grid, t, stream);
-  }
-
-  static void softmax(const Problem& grid, const SoftmaxViews& t, void* stream) {
-    by_index<Softmax, Sum>("softmax", grid, t, stream);
-  }
-
-  static void softmax_gradient(const Problem& grid, const SoftmaxGradientViews& t, void* stream) {
-    by_index<SoftmaxGradient, Sum>("softmax gradient", grid, t, stream);
-  }
-
-  static constexpr auto tiled() -> decltype(Operators::tiled_pointwise_neighborhood) {
-    if constexpr (std::is_same_v<Element, double>) {
-      return nullptr;  // tiled_supports says so
-    } else {
-      return &tiled_pointwise_neighborhood;
-    }
-  }
-
-  static void tiled_pointwise_neighborhood(const Problem& grid, const Tiling& tiling,
-                                           const PointwiseNeighborhoodViews& t, void* stream) {
-    if (t.weights.dtype == ElementTraits<Element>::kDType) {
-      tiled_by_index<Element>(grid, tiling, t, stream);
-    } else {
-      tiled_by_index<Sum>(grid, tiling, t, stream);
-    }
-  }
-
   template <template <class> class Work, class Views>
-  static void by_weight(const char* name, const Problem& grid, const Views& t, DType weights, void* stream) {
-    if (weights == ElementTraits<Element>::kDType) {
+  static void by_weight(const char* name, const Problem& grid, const Views& t, void* stream) {
+    if (t.weights.dtype == ElementTraits<Element>::kDType) {
       by_access<Work, Element>(name, grid, t, stream);
     } else {
       by_access<Work, Sum>(name, grid, t, stream);
@@ -172,27 +164,9 @@ class Dispatch {
     }
   }
 
-  template <class Weight>
-  static void tiled_by_index(const Problem& grid, const Tiling& tiling, const PointwiseNeighborhoodViews& t,
-                             void* stream) {
-    const Reach reach = reach_of(grid, t);
-    if (!reach.fits_32_bits()) {
-      run_tiles<Types<Element, Weight, Wide, 1>>(grid, tiling, t, stream);
-    } else if (reach.aligned()) {
-      run_tiles<Types<Element, Weight, Narrow, kWidth<Element>>>(grid, tiling, t, stream);
-    } else {
-      run_tiles<Types<Element, Weight, Narrow, 1>>(grid, tiling, t, stream);
-    }
-  }
-
   template <class Work, class Views>
   static void run(const char* name, const Problem& grid, const Views& t, void* stream) {
     Executor(grid, stream).run(name, Work(grid, t));
-  }
-
-  template <class Types>
-  static void run_tiles(const Problem& grid, const Tiling& tiling, const PointwiseNeighborhoodViews& t, void* stream) {
-    Executor(grid, stream).run_tiles("tiled PN", TiledPointwiseNeighborhood<Types>(grid, tiling, t));
   }
 };
 

@@ -42,9 +42,4 @@ struct Operators {
 /// Those that run on GPUs.
 const Operators& device_operators(DType dtype);
 
-extern const Operators kFp64Operators;
-extern const Operators kFp32Operators;
-extern const Operators kFp16Operators;
-extern const Operators kBf16Operators;
-
 }  // namespace vicinal::cuda::naive

@@ -4,6 +4,7 @@
 
 #include "cuda/naive/attention.h"
 #include "cuda/naive/cost.h"
+#include "cuda/naive/dispatch.h"
 #include "cuda/naive/operators.h"
 #include "cuda/naive/tiled.h"
 #include "plan/cost.h"
@@ -11,15 +12,9 @@
 
 namespace vicinal::cuda::naive {
 
-const Operators& device_operators(DType dtype) {
-  switch (dtype) {
-    case DType::fp64: return kFp64Operators;
-    case DType::fp32: return kFp32Operators;
-    case DType::fp16: return kFp16Operators;
-    case DType::bf16: break;
-  }
-  return kBf16Operators;
-}
+class DeviceExecutor;  // of execute.cuh, which .cu files compile the launches with
+
+const Operators& device_operators(DType dtype) { return operators_of<DeviceExecutor>(dtype); }
 
 namespace {
 
