@@ -85,12 +85,11 @@ class Player {
   void play(const WorkItem& item, int warpgroup) {
     AxisShare axes[3];
     for (int a = 0; a < 3; ++a) axes[a] = axis_share(grid_, a, item.group[a], item.origin[a], warpgroup);
-    const Share share(grid_, axes);
+    const Share share(grid_, {axes[0].key_tiles, axes[1].key_tiles, axes[2].key_tiles}, axes[grid_.split_axis].needed);
     if (share.total == 0 || share.idle()) return;
     ASSERT_GE(share.skipped_before, 0);
     ASSERT_GE(share.skipped_after, 0);
     ASSERT_EQ(share.skipped_before + share.attended + share.skipped_after + share.extra, share.total);
-    turns_[{item.origin[0], item.origin[1], item.origin[2]}].push_back(share.together.size());
 
     for (int row = 0; row < kWarpgroupRows; ++row) {
       const PackedPosition at(grid_.queries, row);
@@ -105,9 +104,18 @@ class Player {
             keys_of_row(grid_.axes[a].in_group(item.group[a]), axes[a].queries, axes[a].halo_begin, at.along(a));
       }
       if (!exists) continue;
-      KeyTileCursor cursor{{share.outermost, 0, 0}};
-      for (int t = 0; t < share.attended; ++t, cursor.next(share.count[0], share.count[1])) {
-        see(share, cursor, -1, keys, [&](int c) {
+      KeyTileCursor cursor{};
+      for (int t = 0; t < share.tiles(); ++t, cursor.next(share.count[0], share.count[1])) {
+        if (t < share.skipped_before || t >= share.skipped_before + share.attended) continue;
+        TileNote note{};
+        int masked = 0;
+        for (int a = 0; a < 3; ++a) {
+          const int tile = cursor.along(grid_, a);
+          note.begin[a] = tile * grid_.axes[a].key_tile;
+          masked |= static_cast<int>(!axes[a].unmasked.contains(tile)) << a;
+        }
+        note.what = TileNote::make(grid_, share, t, kColumns, masked);
+        see(note, keys, [&](int c) {
           Position key{};
           for (int a = 0; a < 3; ++a) {
             key[a] = axes[a].halo_begin + cursor.along(grid_, a) * grid_.axes[a].key_tile + grid_.keys.position(a, c);
@@ -116,7 +124,9 @@ class Player {
         });
       }
       for (int t = 0; t < share.extra; ++t) {
-        see(share, cursor, t, keys, [&](int c) { ++seen_[query][{-1, -1, t * grid_.keys.volume + c}]; });
+        TileNote note{};
+        note.what = TileNote::make(grid_, share, share.tiles() + t, kColumns, 0);
+        see(note, keys, [&](int c) { ++seen_[query][{-1, -1, t * grid_.keys.volume + c}]; });
       }
       ++answered_[query];
     }
@@ -126,10 +136,6 @@ class Player {
     std::int64_t queries = 1;
     for (const AxisWindow& axis : phase.axes) queries *= axis.members;
     EXPECT_EQ(std::ssize(answered_), queries);
-    // Warpgroups that take turns count the same turns; one alone has none.
-    for (const auto& [origin, turns] : turns_) {
-      for (const int count : turns) EXPECT_EQ(count, std::ssize(turns) == grid_.warpgroups ? turns.front() : 0);
-    }
     for (const auto& [query, times] : answered_) EXPECT_EQ(times, 1);
     for (const auto& [query, keys] : seen_) {
       std::int64_t count = 1;
@@ -143,13 +149,13 @@ class Player {
   }
 
  private:
-  template <class Note>
-  void see(const Share& share, const KeyTileCursor& cursor, int extra, const Range (&keys)[2][3], Note note) {
+  template <class Seen>
+  void see(const TileNote& note, const Range (&keys)[2][3], Seen seen) {
     for (int lane = 0; lane < 4; ++lane) {
-      std::uint32_t visible[2];
-      const bool all = masks_.all_visible(grid_, share, cursor, extra, keys, lane, visible);
+      std::uint32_t visible[2] = {~0U, ~0U};
+      if (TileNote::touched(note.what)) masks_.visible(grid_, note, keys, lane, visible);
       for (int bit = 0; bit < ColumnMasks<kColumns>::kBits; ++bit) {
-        if (all || (visible[1] >> bit & 1) != 0) note(ColumnMasks<kColumns>::column(lane, bit));
+        if ((visible[1] >> bit & 1) != 0) seen(ColumnMasks<kColumns>::column(lane, bit));
       }
     }
   }
@@ -158,7 +164,6 @@ class Player {
   ColumnMasks<kColumns> masks_;
   std::map<Position, std::map<Position, int>> seen_;
   std::map<Position, int> answered_;
-  std::map<std::array<int, 3>, std::vector<int>> turns_;
 };
 
 template <int kColumns>

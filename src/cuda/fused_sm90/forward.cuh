@@ -9,7 +9,7 @@
 // the tensor cores add the product of the tile before, P V, to O. A consumer skips key tiles that none of its queries
 // sees and masks those that some do not see entirely (ColumnMasks).
 //
-// Registers: 40 a producer thread, 232 a consumer's (two warpgroups). Shared memory: SharedMemory below.
+// Registers: ForwardConfig. Shared memory: SharedMemory.
 
 #include <cuda_runtime.h>
 
@@ -28,9 +28,6 @@ __device__ void prepare(const ForwardParameters& p, SharedMemory<Config>& shared
   using Masks = ColumnMasks<Config::kColumns>;
   const int thread = static_cast<int>(threadIdx.x);
   const TiledGrid& grid = p.grid;
-  for (int i = thread; i < static_cast<int>(sizeof(shared.zeros)) / 16; i += Config::kThreads) {
-    store_shared(shared_address(&shared.zeros) + 16 * i, uint4{0, 0, 0, 0});
-  }
   if (p.dim < Config::kDim || p.dim_v < Config::kDim || grid.keys.volume < Config::kColumns) {
     const std::uint32_t begin = shared_address(&shared.query);
     const std::uint32_t end = shared_address(&shared.output);
@@ -40,7 +37,14 @@ __device__ void prepare(const ForwardParameters& p, SharedMemory<Config>& shared
     }
   }
 #pragma unroll 1
-  for (int i = thread; i < kWarpgroupRows; i += Config::kThreads) shared.query_position[i] = {grid.queries, i};
+  for (int i = thread; i < kWarpgroupRows; i += Config::kThreads) {
+    const PackedPosition at(grid.queries, i);
+    int token[3];
+    for (int a = 0; a < 3; ++a) token[a] = at.along(a) * grid.axes[a].dilation;
+    shared.query_position[i] = at;
+    shared.output_offset[i] = token_offset(p.output, 0, token, 0);
+    shared.logsumexp_offset[i] = token_offset(p.logsumexp, 0, token, 0);
+  }
 #pragma unroll 1
   for (int i = thread; i < Config::kColumns; i += Config::kThreads) shared.key_position[i] = {grid.keys, i};
   if (thread == 0) {
@@ -51,7 +55,7 @@ __device__ void prepare(const ForwardParameters& p, SharedMemory<Config>& shared
       shared.query_empty[s].init(releases);
     }
     for (int s = 0; s < Config::kStages; ++s) {
-      shared.key_full[s].init(fills);
+      shared.key_full[s].init(fills + 1);  // and the note
       shared.key_empty[s].init(releases);
       shared.value_full[s].init(fills);
       shared.value_empty[s].init(releases);
@@ -82,10 +86,10 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   constexpr bool kMovesRegisters = Config::kBlocks == 1;
   if (warpgroup == Config::kWarpgroups) {
-    if constexpr (kMovesRegisters) give_registers_back<40>();
+    if constexpr (kMovesRegisters) give_registers_back<Config::kProducerRegisters>();
     Producer<Config>(parameters, shared).run();
   } else {
-    if constexpr (kMovesRegisters) take_registers<232>();
+    if constexpr (kMovesRegisters) take_registers<Config::kConsumerRegisters>();
     Consumer<Config>(parameters, shared, warpgroup).run();
   }
 #endif

@@ -27,6 +27,24 @@ struct ForwardConfig {
   /// A warpgroup where it gives registers to the consumers, else a warp.
   static constexpr int kProducers = kBlocks == 1 ? 128 : 32;
   static constexpr int kThreads = kConsumers + kProducers;
+  /// Registers a thread: at the launch where one block has the multiprocessor, and then, moved by setmaxnreg.
+  static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
+  static constexpr int kProducerRegisters = 56;
+  static constexpr int kConsumerRegisters = 224;
+  static_assert(kBlocks > 1 ||
+                    kProducers * kProducerRegisters + kConsumers * kConsumerRegisters <= kThreads * kLaunchRegisters,
+                "the consumers would wait for registers for ever");
+};
+
+/// What a warpgroup is to know of a work item.
+struct alignas(16) ItemNote {
+  int skipped_before;   ///< tiles to let pass first; negative where there is no more work
+  int attended;         ///< tiles of the grid; 0 where the warpgroup has no queries
+  int skipped_after;    ///< tiles to let pass then
+  int extra;            ///< tiles of extra tokens
+  std::int64_t output;  ///< elements to the first token of the box
+  std::int64_t logsumexp;
+  std::uint32_t members;  ///< positions along each axis that hold a token, a byte each
 };
 
 template <class Config>
@@ -38,11 +56,13 @@ struct SharedMemory {
   alignas(1024) QueryTile query[Config::kQueries][Config::kWarpgroups];
   KeyTile key[Config::kStages];
   KeyTile value[Config::kStages];
-  alignas(1024) std::uint8_t zeros[16][kRowBytes];
-  std::uint8_t output[Config::kConsumers / 32][16][kRowBytes];  ///< of each warp, on its way out
+  alignas(1024) std::uint8_t output[Config::kConsumers / 32][16][kRowBytes];  ///< of each warp, on its way out
   ColumnMasks<Config::kColumns> masks;
-  /// What queries of a box see along each axis, by warpgroup and parity of the work item: RowKeys below.
-  Range row_keys[Config::kWarpgroups][2][kWarpgroupRows + 2];
+  ItemNote item[Config::kQueries][Config::kWarpgroups];
+  TileNote tile[Config::kStages][Config::kWarpgroups];
+  /// What queries at each position of a box see along the first axis, then along the second, then along the third.
+  Range row_keys[Config::kQueries][Config::kWarpgroups][kWarpgroupRows + 2];
+  std::int64_t output_offset[kWarpgroupRows], logsumexp_offset[kWarpgroupRows];  ///< from a box's first token
   PackedPosition query_position[kWarpgroupRows];
   PackedPosition key_position[Config::kColumns];
   Barrier query_full[Config::kQueries], query_empty[Config::kQueries];
@@ -69,25 +89,6 @@ struct RingPosition {
 __device__ inline std::int64_t token_offset(const View& view, int batch, const int (&token)[3], int head) {
   return batch * view.batch_stride + token[0] * view.axis_stride[0] + token[1] * view.axis_stride[1] +
          token[2] * view.axis_stride[2] + head * view.head_stride;
-}
-
-/// The axes of a work item, each found by one lane in three: the arithmetic is long, and this way there is one copy.
-__device__ inline void find_axes(const TiledGrid& grid, const WorkItem& item, int warpgroup, AxisShare (&axes)[3]) {
-  const int mine = static_cast<int>(threadIdx.x) % 32 % 3;
-  const int group = mine == 0 ? item.group[0] : (mine == 1 ? item.group[1] : item.group[2]);
-  const int origin = mine == 0 ? item.origin[0] : (mine == 1 ? item.origin[1] : item.origin[2]);
-  const AxisShare found = axis_share(grid, mine, group, origin, warpgroup);
-#pragma unroll
-  for (int a = 0; a < 3; ++a) {
-    const auto of = [a](int value) { return __shfl_sync(~0U, value, a); };
-    const auto range_of = [of](Range range) { return Range{of(range.begin), of(range.end)}; };
-    axes[a].queries = range_of(found.queries);
-    axes[a].halo_begin = of(found.halo_begin);
-    axes[a].key_tiles = of(found.key_tiles);
-    axes[a].needed = range_of(found.needed);
-    axes[a].together = range_of(found.together);
-    axes[a].unmasked = range_of(found.unmasked);
-  }
 }
 
 #endif  // VICINAL_HOPPER_CODE

@@ -29,6 +29,7 @@ class Consumer {
   static constexpr int kOutputs = Config::kDim / 2;
   static constexpr int kDepth = 16;  // of one product
   static constexpr float kMinusInfinity = -__builtin_huge_valf();
+  static constexpr float kLowest = -3e38F;  // the bound of a row that has seen nothing: any score moves it
 
  public:
   __device__ Consumer(const ForwardParameters& p, SharedMemory<Config>& shared, int warpgroup)
@@ -39,74 +40,47 @@ class Consumer {
         lane_(static_cast<int>(threadIdx.x) % 32) {}
 
   __device__ void run() {
-    if (warpgroup_ == 1) pass_turn();
 #pragma unroll 1
-    for (int i = static_cast<int>(blockIdx.x); i < p_.grid.items; i += static_cast<int>(gridDim.x)) {
-      Share share;
-      if (!begin(i, share)) continue;
+    while (true) {
+      shared_.query_full[query_ring_.stage].wait(query_ring_.phase);
+      const ItemNote& note = shared_.item[query_ring_.stage][warpgroup_];
+      if (note.skipped_before < 0) return;
+      begin();
 #pragma unroll 1
       for (int extra = 0; extra < 2; ++extra) {
-        skip(extra != 0 ? share.skipped_after : share.skipped_before);
-        attend(share, extra != 0);
+        skip(extra != 0 ? note.skipped_after : note.skipped_before);
+        attend(extra != 0 ? note.extra : note.attended);
       }
-      release_query();
-      finish(i);
+      const Place place{note.output, note.logsumexp, note.members};
+      release(shared_.query_empty[query_ring_.stage]);
+      query_ring_.advance();
+      if (started_) finish(place);
     }
   }
 
  private:
+  /// Where a box goes: as in ItemNote.
+  struct Place {
+    std::int64_t output, logsumexp;
+    std::uint32_t members;
+  };
+
   /// The first of this thread's rows, or the second.
   __device__ int row(int i) const { return warp_ * 16 + i * 8 + lane_ / 4; }
 
-  /// Waits for the queries of work item i; false where there is nothing to do.
-  __device__ bool begin(int i, Share& share) {
-    const TiledGrid& grid = p_.grid;
-    const WorkItem item(grid, i);
-    AxisShare axes[3];
-    find_axes(grid, item, warpgroup_, axes);
-    share = Share(grid, axes);
-    if (share.total == 0) return false;
-    shared_.query_full[query_ring_.stage].wait(query_ring_.phase);
-    if (share.idle()) {
-      skip(share.total);
-      release_query();
-      return false;
-    }
-#pragma unroll
-    for (float& o : output_) o = 0;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      bound_[r] = kMinusInfinity;
-      sum_[r] = 0;
-    }
-    find_row_keys(item, axes);
-    return true;
-  }
-
-  /// Each thread finds the keys of one position along one axis, then all look up those of their rows. The table has two
-  /// halves, since the first warps may begin the next work item while the last still read.
-  __device__ void find_row_keys(const WorkItem& item, const AxisShare (&axes)[3]) {
+  __device__ void begin() {
+    started_ = false;
     const TileShape& shape = p_.grid.queries;
-    Range* table = shared_.row_keys[warpgroup_][parity_];
-    parity_ ^= 1;
-    const int thread = warp_ * 32 + lane_;
-    const int second = shape.extent[0];
-    const int third = second + shape.extent[1];
-    if (thread < third + shape.extent[2]) {
-      const int axis = thread < second ? 0 : (thread < third ? 1 : 2);
-      const int position = thread - (axis == 0 ? 0 : (axis == 1 ? second : third));
-      const AxisShare share = axis == 0 ? axes[0] : (axis == 1 ? axes[1] : axes[2]);
-      const int group = axis == 0 ? item.group[0] : (axis == 1 ? item.group[1] : item.group[2]);
-      const Window window = p_.grid.axes[axis].in_group(group);
-      table[thread] = keys_of_row(window, share.queries, share.halo_begin, position);
-    }
-    barrier_sync(4 + warpgroup_, 128);
+    const Range* table = shared_.row_keys[query_ring_.stage][warpgroup_];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
+      bound_[r] = kLowest;
+      sum_[r] = 0;
       const PackedPosition at = shared_.query_position[row(r)];
-      const int rows[3] = {at.along(0), second + at.along(1), third + at.along(2)};
+      const int entry[3] = {at.along(0), shape.extent[0] + at.along(1),
+                            shape.extent[0] + shape.extent[1] + at.along(2)};
 #pragma unroll
-      for (int a = 0; a < 3; ++a) keys_[r][a] = table[at.holds_token() ? rows[a] : 0];
+      for (int a = 0; a < 3; ++a) keys_[r][a] = table[at.holds_token() ? entry[a] : 0];
     }
   }
 
@@ -114,12 +88,12 @@ class Consumer {
   __device__ void skip(int count) {
 #pragma unroll 1
     for (int t = 0; t < count; ++t) {
-      shared_.key_full[keys_ring_.stage].wait(keys_ring_.phase);
-      release(shared_.key_empty[keys_ring_.stage]);
-      keys_ring_.advance();
-      shared_.value_full[values_ring_.stage].wait(values_ring_.phase);
-      release(shared_.value_empty[values_ring_.stage]);
-      values_ring_.advance();
+      shared_.key_full[key_ring_.stage].wait(key_ring_.phase);
+      release(shared_.key_empty[key_ring_.stage]);
+      key_ring_.advance();
+      shared_.value_full[value_ring_.stage].wait(value_ring_.phase);
+      release(shared_.value_empty[value_ring_.stage]);
+      value_ring_.advance();
     }
   }
 
@@ -127,25 +101,47 @@ class Consumer {
     if (lane_ == 0) empty.arrive();
   }
 
-  __device__ void release_query() {
-    release(shared_.query_empty[query_ring_.stage]);
-    query_ring_.advance();
+  /// Attends to `count` key tiles that follow each other: those of the grid, or the extra ones. While the scores of one
+  /// become weights, the tensor cores add the product of the one before to O.
+  __device__ void attend(int count) {
+    if (count == 0) return;
+    await_keys();
+    begin_scores();
+    wait_for_products<0>();
+    end_scores();
+    if (soften() && started_) rescale();
+    weigh();
+#pragma unroll 1
+    for (int t = 1; t < count; ++t) {
+      await_keys();
+      begin_scores();
+      begin_output();
+      wait_for_products<1>();
+      end_scores();
+      // What follows the exponentials must not begin before them: the compiler would wait for O first.
+      if (soften()) {
+        wait_for_products<0>();
+        pin(output_);
+        rescale();
+      }
+      wait_for_products<0>();
+      end_output();
+      weigh();
+    }
+    begin_output();
+    wait_for_products<0>();
+    end_output();
   }
 
-  /// Two warpgroups take turns, so that one keeps the tensor cores busy while the other is at its exponentials. Both
-  /// count the same tiles, those of Share::together.
-  __device__ void await_turn() const {
-    if constexpr (Config::kWarpgroups == 2) barrier_sync(1 + warpgroup_, Config::kConsumers);
-  }
-  __device__ void pass_turn() const {
-    if constexpr (Config::kWarpgroups == 2) barrier_arrive(2 - warpgroup_, Config::kConsumers);
+  __device__ void await_keys() {
+    shared_.key_full[key_ring_.stage].wait(key_ring_.phase);
+    what_ = shared_.tile[key_ring_.stage][warpgroup_].what;
   }
 
   /// S = Q K^T of the next key tile, begun.
   __device__ void begin_scores() {
-    shared_.key_full[keys_ring_.stage].wait(keys_ring_.phase);
     const std::uint64_t rows = tile_descriptor(shared_address(&shared_.query[query_ring_.stage][warpgroup_]), 1024, 0);
-    const std::uint64_t columns = tile_descriptor(shared_address(&shared_.key[keys_ring_.stage]), 1024, 0);
+    const std::uint64_t columns = tile_descriptor(shared_address(&shared_.key[key_ring_.stage]), 1024, 0);
     pin(scores_);
     open_products();
 #pragma unroll
@@ -159,127 +155,91 @@ class Consumer {
     close_products();
   }
 
-  /// O += P V of the tile before, begun.
-  __device__ void begin_output() {
-    shared_.value_full[values_ring_.stage].wait(values_ring_.phase);
-    const std::uint64_t values =
-        tile_descriptor(shared_address(&shared_.value[values_ring_.stage]), 1024, Config::kColumns * 128);
-    pin(output_);
-    open_products();
-#pragma unroll
-    for (int k = 0; k < Config::kColumns / kDepth; ++k) {
-      Wgmma<Config::kDim>::template accumulate<Element>(output_, weights_ + 4 * k, advanced(values, k * kDepth * 128));
-    }
-    close_products();
-  }
-
-  /// O += 0. The loop over tiles begins with a product on its way to O, in the first round too: a product begun under a
-  /// condition would keep the compiler from running any two at once.
-  __device__ void begin_nothing() {
-    for (int w = 0; w < 4; ++w) weights_[w] = 0;
-    pin(output_);
-    open_products();
-    Wgmma<Config::kDim>::template accumulate<Element>(output_, weights_,
-                                                      tile_descriptor(shared_address(&shared_.zeros), 1024, 0));
-    close_products();
-  }
-
-  /// The products of the last one begun are there.
-  __device__ void end_output() {
-    pin(output_);
-    release(shared_.value_empty[values_ring_.stage]);
-    values_ring_.advance();
-  }
+  /// The scores are there, those that a row is not to see at -inf.
   __device__ void end_scores() {
     pin(scores_);
-    release(shared_.key_empty[keys_ring_.stage]);
-    keys_ring_.advance();
+    const bool touched = TileNote::touched(what_);
+    TileNote note;
+    if (touched) note = shared_.tile[key_ring_.stage][warpgroup_];
+    release(shared_.key_empty[key_ring_.stage]);
+    key_ring_.advance();
+    if (touched) touch(note);
   }
 
-  /// Attends to key tiles that follow each other: those of the grid, or the extra ones.
-  __device__ void attend(const Share& share, bool extra) {
-    const int count = extra ? share.extra : share.attended;
-    if (count == 0) return;
-    KeyTileCursor cursor{{share.outermost, 0, 0}};
-    begin_scores();
-    begin_nothing();
-    wait_for_products<1>();
-    end_scores();
-#pragma unroll 1
-    for (int t = 0;;) {
-      mask(share, cursor, extra ? t : -1);
-      float shrink[2];
-      soften(shrink);
-      pin(scores_);  // or the compiler moves the exponentials behind the wait that they are to fill
-      wait_for_products<0>();
-      if (t > 0) end_output();
-      rescale(shrink);
-      weigh();
-      if (++t == count) break;
-
-      const bool in_turn = !extra && share.together.contains(t);
-      if (in_turn) await_turn();
-      begin_scores();
-      begin_output();
-      if (in_turn) pass_turn();
-      cursor.next(share.count[0], share.count[1]);
-      wait_for_products<1>();
-      end_scores();
-    }
-    begin_output();
-    wait_for_products<0>();
-    end_output();
-  }
-
-  /// Columns that a row does not see get -inf: those of a tile of the grid, or of the extra tile `extra` where that is
-  /// not negative.
-  __device__ void mask(const Share& share, const KeyTileCursor& cursor, int extra) {
-    if (p_.sign != 1.0F) {
+  __device__ void touch(const TileNote& note) {
+    if ((note.what & TileNote::kSigned) != 0) {
 #pragma unroll
       for (float& s : scores_) s *= p_.sign;
     }
     std::uint32_t visible[2];
-    if (shared_.masks.all_visible(p_.grid, share, cursor, extra, keys_, lane_ % 4, visible)) return;
+    shared_.masks.visible(p_.grid, note, keys_, lane_ % 4, visible);
 #pragma unroll
     for (int s = 0; s < kScores; ++s) {
       if ((visible[s / 2 % 2] >> (s / 4 * 2 + s % 2) & 1) == 0) scores_[s] = kMinusInfinity;
     }
   }
 
+  /// O += P V of the tile before, begun; the first product of a work item sets O.
+  __device__ void begin_output() {
+    shared_.value_full[value_ring_.stage].wait(value_ring_.phase);
+    const std::uint64_t values =
+        tile_descriptor(shared_address(&shared_.value[value_ring_.stage]), 1024, Config::kColumns * 128);
+    pin(output_);
+    open_products();
+#pragma unroll
+    for (int k = 0; k < Config::kColumns / kDepth; ++k) {
+      Wgmma<Config::kDim>::template accumulate<Element>(output_, weights_ + 4 * k, advanced(values, k * kDepth * 128),
+                                                        k > 0 || started_);
+    }
+    close_products();
+    started_ = true;
+  }
+
+  __device__ void end_output() {
+    pin(output_);
+    release(shared_.value_empty[value_ring_.stage]);
+    value_ring_.advance();
+  }
+
   /// Scores become exponentials relative to a bound that is at most kSlack, as a power of two, below the largest so
-  /// far; `shrink` is what earlier ones are to be multiplied by. The bound moves rarely, so O is seldom rescaled.
-  __device__ void soften(float (&shrink)[2]) {
+  /// far; shrink_ is what earlier ones are to be multiplied by. The bound moves rarely, so O is seldom rescaled: true
+  /// where it has to be in this warp.
+  __device__ bool soften() {
     constexpr float kSlack = 8;  // fp16 holds sums of products with weights up to 2^8
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      float largest = bound_[i];
+      float largest[2] = {scores_[2 * i], scores_[2 * i + 1]};  // two chains, for half the latency
 #pragma unroll
-      for (int s = 2 * i; s < kScores; s += 4) largest = fmaxf(largest, fmaxf(scores_[s], scores_[s + 1]));
-      largest = fmaxf(largest, __shfl_xor_sync(~0U, largest, 1));
-      largest = fmaxf(largest, __shfl_xor_sync(~0U, largest, 2));
-      // A row that has seen nothing yet stays at exponentials of 0.
-      const float moved = largest == kMinusInfinity ? 0.0F : (largest - bound_[i]) * p_.log2_scale;
-      shrink[i] = 1;
-      if (moved > kSlack) {
-        shrink[i] = exp2_approximate(-moved);
-        bound_[i] = largest;
+      for (int s = 2 * i + 4; s < kScores; s += 4) {
+        largest[0] = fmaxf(largest[0], scores_[s]);
+        largest[1] = fmaxf(largest[1], scores_[s + 1]);
       }
-      const float scaled = bound_[i] == kMinusInfinity ? 0.0F : bound_[i] * p_.log2_scale;
-      float sum = 0;
+      float all = fmaxf(largest[0], largest[1]);
+      all = fmaxf(all, __shfl_xor_sync(~0U, all, 1));
+      all = fmaxf(all, __shfl_xor_sync(~0U, all, 2));
+      all = fmaxf(all * p_.log2_scale, bound_[i]);
+      const float moved = all - bound_[i];
+      const bool moves = moved > kSlack;
+      shrink_[i] = exp2_approximate(moves ? -moved : 0.0F);
+      bound_[i] = moves ? all : bound_[i];
+      float sum[2] = {0, 0};
 #pragma unroll
       for (int s = 2 * i; s < kScores; s += 4) {
-        scores_[s] = exp2_approximate(fmaf(scores_[s], p_.log2_scale, -scaled));
-        scores_[s + 1] = exp2_approximate(fmaf(scores_[s + 1], p_.log2_scale, -scaled));
-        sum += scores_[s] + scores_[s + 1];
+        scores_[s] = exp2_approximate(fmaf(scores_[s], p_.log2_scale, -bound_[i]));
+        scores_[s + 1] = exp2_approximate(fmaf(scores_[s + 1], p_.log2_scale, -bound_[i]));
+        sum[0] += scores_[s];
+        sum[1] += scores_[s + 1];
       }
-      sum_[i] = fmaf(sum_[i], shrink[i], sum);
+      sum_[i] = fmaf(sum_[i], shrink_[i], sum[0] + sum[1]);
     }
+    // No sum is negative, but the compiler does not know, and so finishes the exponentials here: it would put them
+    // after the wait for O otherwise.
+    return __any_sync(~0U, shrink_[0] != 1 || shrink_[1] != 1 || sum_[0] < 0 || sum_[1] < 0);
   }
 
-  __device__ void rescale(const float (&shrink)[2]) {
-    if (!__any_sync(~0U, shrink[0] != 1 || shrink[1] != 1)) return;
+  __device__ void rescale() {
 #pragma unroll
-    for (int o = 0; o < kOutputs; ++o) output_[o] *= shrink[o / 2 % 2];
+    for (int o = 0; o < kOutputs; ++o) output_[o] *= shrink_[o / 2 % 2];
   }
 
   /// The exponentials as operands of the next product.
@@ -288,9 +248,15 @@ class Consumer {
     for (int w = 0; w < kScores / 2; ++w) weights_[w] = packed<Element>(scores_[2 * w], scores_[2 * w + 1]);
   }
 
+  /// Whether a row of the box is a query.
+  __device__ static bool is_query(PackedPosition at, std::uint32_t members) {
+    // With the top bit of each byte set nothing is borrowed: it stays set where the position is not below.
+    constexpr std::uint32_t kTop = 0x808080;
+    return (((at.bits() | kTop) - members) & kTop) == 0;
+  }
+
   /// Normalises and writes the rows of the box.
-  __device__ void finish(int work_item) {
-    const WorkItem item(p_.grid, work_item);
+  __device__ void finish(const Place& place) {
     constexpr float kLn2 = 0.693147180559945309F;
     float inverse[2];
 #pragma unroll
@@ -304,10 +270,10 @@ class Consumer {
       const bool second = lane_ % 4 == 1;
       const float bound = second ? bound_[1] : bound_[0];
       const float sum = second ? sum_[1] : sum_[0];
-      int token[3];
-      if (token_of(item, shared_.query_position[row(0) + (second ? 8 : 0)], token)) {
-        static_cast<float*>(p_.logsumexp.data)[token_offset(p_.logsumexp, item.batch, token, item.head)] =
-            fmaf(bound, p_.log2_scale, log2f(sum)) * kLn2;
+      const int r = row(0) + (second ? 8 : 0);
+      if (is_query(shared_.query_position[r], place.members)) {
+        static_cast<float*>(p_.logsumexp.data)[place.logsumexp + shared_.logsumexp_offset[r]] =
+            (bound + log2f(sum)) * kLn2;
       }
     }
 
@@ -317,11 +283,11 @@ class Consumer {
     Element* to[kPasses];
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
-      int token[3];
-      const bool exists = token_of(item, shared_.query_position[warp_ * 16 + pass * 4 + lane_ / 8], token);
-      to[pass] = exists ? static_cast<Element*>(p_.output.data) +
-                              token_offset(p_.output, item.batch, token, item.head) + lane_ % 8 * kWidth
-                        : nullptr;
+      const int r = warp_ * 16 + pass * 4 + lane_ / 8;
+      to[pass] =
+          is_query(shared_.query_position[r], place.members)
+              ? static_cast<Element*>(p_.output.data) + place.output + shared_.output_offset[r] + lane_ % 8 * kWidth
+              : nullptr;
     }
     const int slot = warpgroup_ * 4 + warp_;
 #pragma unroll
@@ -362,34 +328,23 @@ class Consumer {
     }
   }
 
-  /// The token of a row; false where the row holds none.
-  __device__ bool token_of(const WorkItem& item, PackedPosition at, int (&token)[3]) const {
-    bool exists = at.holds_token();
-#pragma unroll
-    for (int a = 0; a < 3; ++a) {
-      const TiledAxis& axis = p_.grid.axes[a];
-      const int box = a == p_.grid.split_axis ? warpgroup_ * axis.query_box : 0;
-      token[a] = item.group[a] + axis.dilation * (item.origin[a] + box + at.along(a));
-      exists = exists && token[a] < axis.extent;
-    }
-    return exists;
-  }
-
   const ForwardParameters& p_;
   SharedMemory<Config>& shared_;
   int warpgroup_;
   int warp_;
   int lane_;
-  int parity_ = 0;  // of the work item
   RingPosition<Config::kQueries> query_ring_;
-  RingPosition<Config::kStages> keys_ring_, values_ring_;
+  RingPosition<Config::kStages> key_ring_, value_ring_;
 
   Range keys_[2][3];  // that each row sees, relative to the halo
+  int what_;          // of the key tile: TileNote
+  bool started_;      // O holds something of the work item
   float scores_[kScores];
   std::uint32_t weights_[kScores / 2];
   float output_[kOutputs];
-  float bound_[2];
-  float sum_[2];  // of this thread's columns
+  float bound_[2];   // log2 of what the exponentials of each row are relative to
+  float sum_[2];     // of this thread's columns
+  float shrink_[2];  // of O, after the last tile
 };
 
 #endif  // VICINAL_HOPPER_CODE

@@ -14,143 +14,257 @@ struct TileOrigin {
   int batch;
   int head;
   int token[3];  ///< of the tile's first position
-  int step[3];   ///< tokens between positions
 };
 
-/// Fills tiles: the warps of the producer warpgroup.
+/// Plans work items and fills tiles, for all warpgroups: the last warp of a block, or its last warpgroup, where the
+/// first warp plans and loads queries, the second loads keys and the third values. Planners alone do the arithmetic of
+/// tiles, once for all, and leave notes of what each warpgroup is to know. Where threads copy, all of them copy
+/// everything.
 template <class Config>
 class Producer {
   using Element = typename Config::Element;
+  static constexpr int kWarpgroups = Config::kWarpgroups;
+  static constexpr int kRoles = Config::kProducers >= 96 ? 3 : 1;
 
  public:
   __device__ Producer(const ForwardParameters& p, SharedMemory<Config>& shared)
-      : p_(p), shared_(shared), thread_(static_cast<int>(threadIdx.x) - Config::kConsumers) {}
+      : p_(p),
+        shared_(shared),
+        thread_(static_cast<int>(threadIdx.x) - Config::kConsumers),
+        lane_(thread_ % 32),
+        axis_(lane_ % 3),
+        warpgroup_(lane_ / 3 % kWarpgroups) {}
 
   __device__ void run() {
-    if (p_.by_copy_engine && thread_ >= 32) return;
-    RingPosition<Config::kQueries> query_ring;
-    RingPosition<Config::kStages> ring;
-    const TiledGrid& grid = p_.grid;
-    for (int i = static_cast<int>(blockIdx.x); i < grid.items; i += static_cast<int>(gridDim.x)) {
-      const WorkItem item(grid, i);
-      AxisShare axes[3];
-      find_axes(grid, item, 0, axes);
-      const Share share(grid, axes);
+    if (p_.by_copy_engine && warp() >= kRoles) return;
+#pragma unroll 1
+    for (int i = static_cast<int>(blockIdx.x); i < p_.grid.items; i += static_cast<int>(gridDim.x)) {
+      const WorkItem item(p_.grid, i);
+      const AxisShare along = axis_share(p_.grid, axis_, of_axis(item.group), of_axis(item.origin), warpgroup_);
+      const Share share = share_of(along);
       if (share.total == 0) continue;
-
-      produce_queries(item, query_ring);
-      query_ring.advance();
-      const int kv_head = item.head / grid.heads_per_kv;
-      KeyTileCursor cursor{};
-      for (int t = share.extra; t < share.total; ++t, cursor.next(share.count[0], share.count[1])) {
-        TileOrigin origin{item.batch, kv_head, {}, {}};
-        for (int a = 0; a < 3; ++a) {
-          const TiledAxis& axis = grid.axes[a];
-          origin.step[a] = axis.dilation;
-          origin.token[a] =
-              item.group[a] + axis.dilation * (axes[a].halo_begin + cursor.along(grid, a) * axis.key_tile);
-        }
-        produce_keys(p_.key, p_.value, origin, false, ring);
-        ring.advance();
-      }
-      for (int t = 0; t < share.extra; ++t) {
-        const TileOrigin origin{item.batch, kv_head, {0, 0, t * grid.keys.volume}, {1, 1, 1}};
-        produce_keys(p_.extra_key, p_.extra_value, origin, true, ring);
-        ring.advance();
-      }
-      flush();
+      if (has_role(0)) produce_queries(item, along, share);
+      produce_tiles(item, along, share);
     }
+    flush();
+    if (has_role(0)) announce_end();
   }
 
  private:
-  __device__ void produce_queries(const WorkItem& item, const RingPosition<Config::kQueries>& at) {
-    shared_.query_empty[at.stage].wait(at.phase ^ 1);
-    Barrier& full = shared_.query_full[at.stage];
-    expect(full, Config::kWarpgroups * p_.grid.queries.volume * p_.dim);
-    for (int w = 0; w < Config::kWarpgroups; ++w) {
-      TileOrigin origin{item.batch, item.head, {}, {}};
-      for (int a = 0; a < 3; ++a) {
-        const TiledAxis& axis = p_.grid.axes[a];
-        const int first = item.origin[a] + (a == p_.grid.split_axis ? w * axis.query_box : 0);
-        origin.step[a] = axis.dilation;
-        origin.token[a] = item.group[a] + axis.dilation * first;
-      }
-      fill(p_.query, p_.dim, p_.grid.queries, shared_.query_position, origin, shared_.query[at.stage][w], full);
+  __device__ int warp() const { return __shfl_sync(~0U, thread_ / 32, 0); }
+  __device__ bool plans() const { return Config::kProducers == 32 || warp() == 0; }
+  __device__ bool has_role(int role) const { return kRoles == 1 || !p_.by_copy_engine || warp() == role; }
+
+  __device__ int of_axis(const int (&values)[3]) const {
+    return axis_ == 0 ? values[0] : (axis_ == 1 ? values[1] : values[2]);
+  }
+
+  /// Each lane knows one axis as one warpgroup sees it: lane 3 w + a axis a for warpgroup w.
+  __device__ static int from_lane(int value, int lane) { return __shfl_sync(~0U, value, lane); }
+
+  __device__ Share share_of(const AxisShare& along) const {
+    const int key_tiles[3] = {from_lane(along.key_tiles, 0), from_lane(along.key_tiles, 1),
+                              from_lane(along.key_tiles, 2)};
+    const int split = 3 * warpgroup_ + p_.grid.split_axis;
+    return {p_.grid, key_tiles, {from_lane(along.needed.begin, split), from_lane(along.needed.end, split)}};
+  }
+
+  __device__ void produce_queries(const WorkItem& item, const AxisShare& along, const Share& share) {
+    const int stage = query_ring_.stage;
+    shared_.query_empty[stage].wait(query_ring_.phase ^ 1);
+    if (plans()) {
+      note_item(item, along, share, stage);
+      note_rows(item, along, stage);
+      __syncwarp();
     }
+    Barrier& full = shared_.query_full[stage];
+    expect(full, kWarpgroups * p_.grid.queries.volume * p_.dim);
+#pragma unroll 1
+    for (int w = 0; w < kWarpgroups; ++w) {
+      TileOrigin origin{item.batch, item.head, {}};
+      first_query(item, w, origin.token);
+      fill(p_.query, p_.dim, p_.grid.queries, shared_.query_position, origin, shared_.query[stage][w], full);
+    }
+    publish(full);
+    query_ring_.advance();
+  }
+
+  /// The token of the first query of a warpgroup's box.
+  __device__ void first_query(const WorkItem& item, int warpgroup, int (&token)[3]) const {
+#pragma unroll
+    for (int a = 0; a < 3; ++a) {
+      const TiledAxis& axis = p_.grid.axes[a];
+      const int first = item.origin[a] + (a == p_.grid.split_axis ? warpgroup * axis.query_box : 0);
+      token[a] = item.group[a] + axis.dilation * first;
+    }
+  }
+
+  __device__ void note_item(const WorkItem& item, const AxisShare& along, const Share& share, int stage) const {
+    int members = along.queries.size() << (8 * axis_);
+    members |= __shfl_down_sync(~0U, members, 1) | __shfl_down_sync(~0U, members, 2);
+    if (axis_ != 0 || lane_ >= 3 * kWarpgroups) return;
+    ItemNote& note = shared_.item[stage][warpgroup_];
+    const bool idle = share.idle();
+    note.skipped_before = idle ? share.total : share.skipped_before;
+    note.attended = share.attended;
+    note.skipped_after = idle ? 0 : share.skipped_after;
+    note.extra = idle ? 0 : share.extra;
+    int token[3];
+    first_query(item, warpgroup_, token);
+    note.output = token_offset(p_.output, item.batch, token, item.head);
+    note.logsumexp = token_offset(p_.logsumexp, item.batch, token, item.head);
+    note.members = static_cast<std::uint32_t>(members);
+  }
+
+  __device__ void note_rows(const WorkItem& item, const AxisShare& along, int stage) const {
+    const TileShape& shape = p_.grid.queries;
+    const int second = shape.extent[0];
+    const int third = second + shape.extent[1];
+    const int end = third + shape.extent[2];
+#pragma unroll 1
+    for (int w = 0; w < kWarpgroups; ++w) {
+#pragma unroll 1
+      for (int first = 0; first < end; first += 32) {
+        const int e = first + lane_;
+        const int axis = e < second ? 0 : (e < third ? 1 : 2);
+        const int position = e - (axis == 0 ? 0 : (axis == 1 ? second : third));
+        const int group = axis == 0 ? item.group[0] : (axis == 1 ? item.group[1] : item.group[2]);
+        const int from = 3 * w + axis;
+        const Range queries{from_lane(along.queries.begin, from), from_lane(along.queries.end, from)};
+        const int halo_begin = from_lane(along.halo_begin, from);
+        if (e >= end) continue;
+        shared_.row_keys[stage][w][e] = keys_of_row(p_.grid.axes[axis].in_group(group), queries, halo_begin, position);
+      }
+    }
+  }
+
+  /// Each key tile, and then the value tile before it, as consumers want them.
+  __device__ void produce_tiles(const WorkItem& item, const AxisShare& along, const Share& share) {
+    const TiledGrid& grid = p_.grid;
+    const int head = item.head / grid.heads_per_kv;
+    int corner[3], step[3];
+#pragma unroll
+    for (int a = 0; a < 3; ++a) {
+      corner[a] = item.group[a] + grid.axes[a].dilation * from_lane(along.halo_begin, a);
+      step[a] = grid.axes[a].dilation * grid.axes[a].key_tile;
+    }
+    KeyTileCursor cursor{};
+    TileOrigin before{};
+#pragma unroll 1
+    for (int t = 0; t <= share.total; ++t) {
+      const bool extra = t >= share.tiles();
+      const int tile[3] = {cursor.along(grid, 0), cursor.along(grid, 1), cursor.along(grid, 2)};
+      TileOrigin origin{item.batch, head, {0, 0, (t - share.tiles()) * grid.keys.volume}};
+      if (!extra) {
+#pragma unroll
+        for (int a = 0; a < 3; ++a) origin.token[a] = corner[a] + step[a] * tile[a];
+      }
+      if (t < share.total && (plans() || has_role(1))) {
+        const int stage = key_ring_.stage;
+        shared_.key_empty[stage].wait(key_ring_.phase ^ 1);
+        if (plans()) note_tile(along, share, t, of_axis(tile), shared_.tile[stage], shared_.key_full[stage]);
+        if (has_role(1)) {
+          fill_keys(p_.key, p_.extra_key, p_.dim, origin, extra, shared_.key[stage], shared_.key_full[stage]);
+        }
+        key_ring_.advance();
+      }
+      if (t > 0 && has_role(2)) {
+        const int stage = value_ring_.stage;
+        shared_.value_empty[stage].wait(value_ring_.phase ^ 1);
+        fill_keys(p_.value, p_.extra_value, p_.dim_v, before, t > share.tiles(), shared_.value[stage],
+                  shared_.value_full[stage]);
+        value_ring_.advance();
+      }
+      before = origin;
+      if (!extra) cursor.next(share.count[0], share.count[1]);
+    }
+  }
+
+  /// Each lane its axis and warpgroup.
+  __device__ void note_tile(const AxisShare& along, const Share& share, int number, int tile,
+                            TileNote (&notes)[kWarpgroups], Barrier& full) const {
+    const bool masked = number < share.tiles() && !along.unmasked.contains(tile);
+    const int axes = static_cast<int>(__ballot_sync(~0U, masked) >> (3 * warpgroup_) & 7);
+    if (lane_ < 3 * kWarpgroups) {
+      TileNote& note = notes[warpgroup_];
+      note.begin[axis_] = tile * p_.grid.axes[axis_].key_tile;
+      if (axis_ == 0) {
+        note.what =
+            TileNote::make(p_.grid, share, number, Config::kColumns, axes) | (p_.sign != 1.0F ? TileNote::kSigned : 0);
+      }
+    }
+    __syncwarp();
+    if (lane_ == 0) full.arrive();
+  }
+
+  __device__ void fill_keys(const Source& grid, const Source& extras, int dim, const TileOrigin& origin, bool extra,
+                            typename SharedMemory<Config>::KeyTile& to, Barrier& full) {
+    expect(full, p_.grid.keys.volume * dim);
+    fill(extra ? extras : grid, dim, p_.grid.keys, extra ? nullptr : shared_.key_position, origin, to, full);
     publish(full);
   }
 
-  __device__ void produce_keys(const Source& keys, const Source& values, const TileOrigin& origin, bool extra,
-                               const RingPosition<Config::kStages>& at) {
-    TileShape shape = p_.grid.keys;
-    if (extra) {
-      shape.extent[0] = shape.extent[1] = 1;
-      shape.extent[2] = shape.volume;
-      for (int a = 0; a < 3; ++a) {
-        shape.box[a] = shape.extent[a];
-        shape.row_stride[a] = a == 2 ? 1 : shape.volume;
-      }
-    }
-    const PackedPosition* positions = extra ? nullptr : shared_.key_position;
-    // A loop, so that the code is there once.
-#pragma unroll 1
-    for (int i = 0; i < 2; ++i) {
-      Barrier& full = i == 0 ? shared_.key_full[at.stage] : shared_.value_full[at.stage];
-      Barrier& empty = i == 0 ? shared_.key_empty[at.stage] : shared_.value_empty[at.stage];
-      const int dim = i == 0 ? p_.dim : p_.dim_v;
-      empty.wait(at.phase ^ 1);
-      expect(full, shape.volume * dim);
-      fill(i == 0 ? keys : values, dim, shape, positions, origin,
-           i == 0 ? shared_.key[at.stage] : shared_.value[at.stage], full);
-      publish(full);
-    }
+  __device__ void announce_end() {
+    const int stage = query_ring_.stage;
+    shared_.query_empty[stage].wait(query_ring_.phase ^ 1);
+    if (plans() && lane_ < kWarpgroups) shared_.item[stage][lane_].skipped_before = -1;
+    __syncwarp();
+    if (!p_.by_copy_engine || lane_ == 0) shared_.query_full[stage].arrive();
   }
 
   __device__ void expect(Barrier& full, int elements) {
     if (!p_.by_copy_engine) return;
-    if (thread_ == 0) full.arrive_expecting(elements * static_cast<int>(sizeof(Element)));
+    if (elect_lane()) full.arrive_expecting(elements * static_cast<int>(sizeof(Element)));
     __syncwarp();
   }
 
+  /// Fills a tile with rows at the positions of `shape`, or with consecutive extra tokens where there are no
+  /// `positions`.
   template <int kRows>
   __device__ void fill(const Source& from, int dim, const TileShape& shape, const PackedPosition* positions,
                        const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) {
-    if (p_.by_copy_engine) {
-      fill_by_copy_engine(from, dim, shape, origin, to, full);
-    } else {
+    if (!p_.by_copy_engine) {
       fill_by_threads(from.view, dim, shape, positions, origin, to);
+    } else if (positions != nullptr && shape.copies() > 1) {
+      fill_by_walking(from, dim, shape, origin, to, full);
+    } else if (elect_lane()) {
+      copy_box(from, dim, origin.token, origin, 0, to, full);
     }
   }
 
+  /// One box of tokens, all chunks.
   template <int kRows>
-  __device__ void fill_by_copy_engine(const Source& from, int dim, const TileShape& shape, const TileOrigin& origin,
-                                      std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) {
-    const int chunks = (dim + kChunk - 1) / kChunk;
-    const int rest = dim % kChunk;
+  __device__ void copy_box(const Source& from, int dim, const int (&token)[3], const TileOrigin& origin, int row,
+                           std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
     const int column = origin.head * static_cast<int>(from.view.head_stride);
-    const int copies = shape.copies();
-    for (int i = thread_; i < copies * chunks; i += 32) {
-      const int copy = i / chunks;
-      const int chunk = i - copy * chunks;
-      int walked[3] = {0, 0, 0};
-      if (copies > 1) {
-        int n = copy;
-        for (int a = 2; a >= 0; --a) {
-          if (shape.box[a] == shape.extent[a]) continue;
-          walked[a] = n % shape.extent[a];
-          n /= shape.extent[a];
-        }
-      }
-      int row = 0;
-      int token[3];
-      for (int a = 0; a < 3; ++a) {
-        row += walked[a] * shape.row_stride[a];
-        token[a] = origin.token[a] + walked[a] * origin.step[a];
-      }
-      const bool last = rest != 0 && chunk == chunks - 1;
-      load_box(last ? from.rest : from.full, shared_address(&to[chunk][row][0]), full, column + chunk * kChunk,
+#pragma unroll
+    for (int chunk = 0; chunk < Config::kChunks; ++chunk) {
+      const int left = dim - chunk * kChunk;
+      if (left <= 0) break;
+      load_box(left < kChunk ? from.rest : from.full, shared_address(&to[chunk][row][0]), full, column + chunk * kChunk,
                token[2], token[1], token[0], origin.batch);
     }
+  }
+
+  /// Axes that no box can pass over are walked, each lane its boxes.
+  template <int kRows>
+  __device__ void fill_by_walking(const Source& from, int dim, const TileShape& shape, const TileOrigin& origin,
+                                  std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
+#pragma unroll 1
+    for (int copy = lane_; copy < shape.copies(); copy += 32) {
+      int row = 0;
+      int token[3] = {origin.token[0], origin.token[1], origin.token[2]};
+      int n = copy;
+      for (int a = 2; a >= 0; --a) {
+        if (shape.box[a] == shape.extent[a]) continue;
+        const int walked = n % shape.extent[a];
+        n /= shape.extent[a];
+        row += walked * shape.row_stride[a];
+        token[a] += walked * p_.grid.axes[a].dilation;
+      }
+      copy_box(from, dim, token, origin, row, to, full);
+    }
+    __syncwarp();
   }
 
   template <int kRows>
@@ -168,7 +282,7 @@ class Producer {
       if (positions != nullptr) {
         exists = true;
         for (int a = 0; a < 3; ++a) {
-          token[a] = origin.token[a] + positions[row].along(a) * origin.step[a];
+          token[a] = origin.token[a] + positions[row].along(a) * p_.grid.axes[a].dilation;
           exists = exists && token[a] < p_.grid.axes[a].extent;
         }
       }
@@ -211,6 +325,11 @@ class Producer {
   const ForwardParameters& p_;
   SharedMemory<Config>& shared_;
   int thread_;
+  int lane_;
+  int axis_;  // that this lane knows, as this warpgroup sees it
+  int warpgroup_;
+  RingPosition<Config::kQueries> query_ring_;
+  RingPosition<Config::kStages> key_ring_, value_ring_;
   Barrier* pending_ = nullptr;
 };
 

@@ -58,6 +58,14 @@ __device__ inline void prefetch(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
+/// True in one lane of a whole warp. Instructions of the copy engine take operands that all lanes share, so the
+/// compiler runs them lane by lane in a loop unless it sees that only one is there.
+__device__ inline bool elect_lane() {
+  std::uint32_t elected;
+  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xFFFFFFFF;\nselp.u32 %0, 1, 0, p;\n}\n" : "=r"(elected)::"memory");
+  return elected != 0;
+}
+
 /// One box of a tensor of rank 5 to shared memory; elements outside of the tensor arrive as zeros.
 __device__ inline void load_box(const CUtensorMap& map, std::uint32_t to, const Barrier& barrier, int c0, int c1,
                                 int c2, int c3, int c4) {
@@ -93,14 +101,6 @@ __device__ inline void give_registers_back() {
 template <int kRegisters>
 __device__ inline void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
-}
-
-/// Named barriers 1 to 15; 0 is __syncthreads'.
-__device__ inline void barrier_sync(int id, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-__device__ inline void barrier_arrive(int id, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 __device__ inline float exp2_approximate(float x) {

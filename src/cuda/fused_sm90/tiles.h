@@ -70,6 +70,7 @@ class PackedPosition {
   }
   VICINAL_HOST_DEVICE constexpr int along(int axis) const { return static_cast<int>(bits_ >> (8 * axis)) & 0xFF; }
   VICINAL_HOST_DEVICE constexpr bool holds_token() const { return along(0) != kNowhere; }
+  VICINAL_HOST_DEVICE constexpr std::uint32_t bits() const { return bits_; }  ///< a byte for each axis
 
  private:
   static constexpr int kNowhere = 0xFF;  // tiles have at most 128 rows
@@ -150,33 +151,24 @@ struct AxisShare {
   int halo_begin;  ///< where key tiles are laid from
   int key_tiles;   ///< none where a smaller dilation group has no such query tile
   Range needed;    ///< tiles of which some query of the warpgroup sees a key
-  Range together;  ///< tiles that all warpgroups need
   Range unmasked;  ///< tiles of which all queries of the warpgroup see all keys
 
   AxisShare() = default;
-  VICINAL_HOST_DEVICE AxisShare(const TiledAxis& axis, int group, int origin, int boxes, int box)
-      : queries{0, 0}, halo_begin(0), key_tiles(0), needed{0, 0}, together{0, 0}, unmasked{0, 0} {
+  /// Of the warpgroup with the `box`-th box of the query tile at `origin`.
+  VICINAL_HOST_DEVICE AxisShare(const TiledAxis& axis, int group, int origin, int box)
+      : queries{0, 0}, halo_begin(0), key_tiles(0), needed{0, 0}, unmasked{0, 0} {
     const Window window = axis.in_group(group);
     const int end = smaller(origin + axis.query_tile, window.members);
     if (origin >= end) return;
     halo_begin = window.keys_of(origin).begin;
     key_tiles = tiles_up_to(axis, window.keys_of(end - 1).end);
-    together = {0, key_tiles};
-    for (int b = 0; b < boxes; ++b) {
-      const Range in_box{origin + b * axis.query_box, smaller(origin + (b + 1) * axis.query_box, end)};
-      if (in_box.size() == 0) {
-        together = {0, 0};
-        continue;
-      }
-      const Range first = window.keys_of(in_box.begin);
-      const Range last = window.keys_of(in_box.end - 1);
-      const Range seen{(first.begin - halo_begin) / axis.key_tile, tiles_up_to(axis, last.end)};
-      together = {larger(together.begin, seen.begin), smaller(together.end, seen.end)};
-      if (b != box) continue;
-      queries = in_box;
-      needed = seen;
-      unmasked = {tiles_up_to(axis, last.begin), (first.end - halo_begin) / axis.key_tile};
-    }
+    const int first_query = origin + box * axis.query_box;
+    if (first_query >= end) return;
+    queries = {first_query, smaller(first_query + axis.query_box, end)};
+    const Range first = window.keys_of(queries.begin);
+    const Range last = window.keys_of(queries.end - 1);
+    needed = {(first.begin - halo_begin) / axis.key_tile, tiles_up_to(axis, last.end)};
+    unmasked = {tiles_up_to(axis, last.begin), (first.end - halo_begin) / axis.key_tile};
   }
 
  private:
@@ -187,8 +179,7 @@ struct AxisShare {
 
 /// The axes of a work item as warpgroup `warpgroup` sees it.
 VICINAL_HOST_DEVICE inline AxisShare axis_share(const TiledGrid& grid, int axis, int group, int origin, int warpgroup) {
-  const bool split = axis == grid.split_axis;
-  return {grid.axes[axis], group, origin, split ? grid.warpgroups : 1, split ? warpgroup : 0};
+  return {grid.axes[axis], group, origin, axis == grid.split_axis ? warpgroup : 0};
 }
 
 /// Walks the key tiles of the grid, the last loop fastest.
@@ -220,38 +211,49 @@ VICINAL_HOST_DEVICE constexpr Range keys_of_row(const Window& window, Range quer
 struct Share {
   int total;
   int skipped_before, attended, skipped_after, extra;
-  Range together;     ///< of those attended to, the ones that follow one which all warpgroups attend to
-  int outermost;      ///< where along the outermost loop the attended tiles begin
-  int count[2];       ///< tiles along the inner loops
-  Range unmasked[3];  ///< tiles along each axis that all rows see whole
+  int count[2];  ///< tiles along the inner loops
 
   Share() = default;
-  VICINAL_HOST_DEVICE Share(const TiledGrid& grid, const AxisShare (&axes)[3]) {
-    AxisShare loops[3];
-    for (int loop = 0; loop < 3; ++loop) {
-      // Not axes[axis]: on the device that would put the axes into local memory.
-      const int axis = grid.loop_axis(loop);
-      loops[loop] = axis == 0 ? axes[0] : (axis == 1 ? axes[1] : axes[2]);
-      unmasked[loop] = axes[loop].unmasked;
-    }
-    count[0] = loops[1].key_tiles;
-    count[1] = loops[2].key_tiles;
+  /// From the number of key tiles along each axis and what the warpgroup sees along the split axis.
+  VICINAL_HOST_DEVICE Share(const TiledGrid& grid, const int (&key_tiles)[3], Range needed) {
+    const int outermost = grid.split_axis == 0 ? key_tiles[0] : (grid.split_axis == 1 ? key_tiles[1] : key_tiles[2]);
+    count[0] = grid.split_axis == 0 ? key_tiles[1] : key_tiles[0];
+    count[1] = grid.split_axis == 2 ? key_tiles[1] : key_tiles[2];
     const int plane = count[0] * count[1];
-    const int tiles = loops[0].key_tiles * plane;
+    const int tiles = outermost * plane;
     extra = tiles == 0 ? 0 : (grid.extra_kv + grid.keys.volume - 1) / grid.keys.volume;
     total = tiles + extra;
-    const Range needed = loops[0].needed;
-    const Range shared = loops[0].together;
-    outermost = needed.begin;
     skipped_before = needed.begin * plane;
     attended = needed.size() * plane;
     skipped_after = tiles - needed.end * plane;
-    together = {(shared.begin - needed.begin) * plane + 1, (shared.end - needed.begin) * plane};
-    if (shared.size() == 0) together = {0, 0};
   }
 
+  /// Tiles of the grid.
+  VICINAL_HOST_DEVICE int tiles() const { return total - extra; }
   /// Whether the warpgroup has no queries.
   VICINAL_HOST_DEVICE bool idle() const { return attended == 0; }
+};
+
+/// What a warpgroup is to know of a key tile.
+struct alignas(16) TileNote {
+  /// Bits of `what`: 1 << axis where some rows do not see the tile whole along that axis, ...
+  static constexpr int kShort = 1 << 3;   ///< ... not all columns hold tokens: bits 8 to 15 count those that do,
+  static constexpr int kSigned = 1 << 4;  ///< scores are to be multiplied by the sign of the scale.
+
+  int what;
+  int begin[3];  ///< of the tile along each axis, relative to the halo
+
+  /// Tile `number` of the work item; `masked` has the bits of the axes.
+  VICINAL_HOST_DEVICE static int make(const TiledGrid& grid, const Share& share, int number, int columns, int masked) {
+    const int extra_tile = number - share.tiles();
+    int filled = grid.keys.volume;
+    if (extra_tile >= 0) filled = smaller(grid.extra_kv - extra_tile * grid.keys.volume, filled);
+    const int is_short = filled < columns ? kShort : 0;
+    return masked | is_short | filled << 8;
+  }
+
+  /// Whether scores are to be changed before the softmax.
+  VICINAL_HOST_DEVICE static constexpr bool touched(int what) { return (what & (kShort | kSigned | 7)) != 0; }
 };
 
 /// Which columns of a key tile a thread of the matrix product may keep.
@@ -302,30 +304,20 @@ struct ColumnMasks {
     return prefix[table + clamped(keys.end, 0, extent)][lane] & ~prefix[table + clamped(keys.begin, 0, extent)][lane];
   }
 
-  /// What two rows see of a key tile: of the grid's tile at `cursor`, or of extra tile `extra` where that is not
-  /// negative. True, and nothing in `visible`, where that is every column.
-  VICINAL_HOST_DEVICE bool all_visible(const TiledGrid& grid, const Share& share, const KeyTileCursor& cursor,
-                                       int extra, const Range (&keys)[2][3], int lane,
-                                       std::uint32_t (&visible)[2]) const {
-    const int filled =
-        extra < 0 ? grid.keys.volume : smaller(grid.extra_kv - extra * grid.keys.volume, grid.keys.volume);
-    bool all = filled == kColumns;
-    visible[0] = visible[1] = first_columns(filled, lane);
-    if (extra >= 0) return all;
+  /// Columns that two rows see of a key tile.
+  VICINAL_HOST_DEVICE void visible(const TiledGrid& grid, const TileNote& note, const Range (&keys)[2][3], int lane,
+                                   std::uint32_t (&columns)[2]) const {
+    columns[0] = columns[1] = (note.what & TileNote::kShort) == 0 ? ~0U : first_columns(note.what >> 8 & 0xFF, lane);
     int table = 0;
     for (int a = 0; a < 3; ++a) {
       const int tile = grid.axes[a].key_tile;
-      const int along_axis = cursor.along(grid, a);
-      if (!share.unmasked[a].contains(along_axis)) {
-        all = false;
-        const int begin = along_axis * tile;
+      if ((note.what >> a & 1) != 0) {
         for (int r = 0; r < 2; ++r) {
-          visible[r] &= along(table, tile, {keys[r][a].begin - begin, keys[r][a].end - begin}, lane);
+          columns[r] &= along(table, tile, {keys[r][a].begin - note.begin[a], keys[r][a].end - note.begin[a]}, lane);
         }
       }
       table += tile + 1;
     }
-    return all;
   }
 };
 

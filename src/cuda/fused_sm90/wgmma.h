@@ -56,8 +56,11 @@ __device__ inline std::uint64_t tile_descriptor(std::uint32_t address, int row_s
          (static_cast<std::uint64_t>(column_step >> 4) << 16) | ((address & 0x3FFFF) >> 4);
 }
 
-/// The same tile, `bytes` further on.
-__device__ inline std::uint64_t advanced(std::uint64_t descriptor, int bytes) { return descriptor + (bytes >> 4); }
+/// The same tile, `bytes` further on. The address is in the low word, to which a sum without carry costs least.
+__device__ inline std::uint64_t advanced(std::uint64_t descriptor, int bytes) {
+  const std::uint32_t low = static_cast<std::uint32_t>(descriptor) + static_cast<std::uint32_t>(bytes >> 4);
+  return (descriptor >> 32 << 32) | low;
+}
 
 /// Products of kColumns columns.
 template <int kColumns>
@@ -71,44 +74,46 @@ struct Wgmma;
                : VICINAL_SUMS_##count(s)                                                                            \
                : "l"(rows), "l"(columns_by_row), "r"(static_cast<int>(accumulate)))
 
-#define VICINAL_WGMMA_REGISTERS(type, columns, count, a, b, c, d, e)                                       \
-  asm volatile(                                                                                            \
-      "{\n.reg .pred always;\nsetp.eq.u32 always, 0, 0;\n"                                                 \
-      "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" VICINAL_ALL_NAMES_##count \
-      "}, {%" #a ", %" #b ", %" #c ", %" #d "}, %" #e ", always, 1, 1, 1;\n}\n"                            \
-      : VICINAL_SUMS_##count(s)                                                                            \
-      : "r"(rows[0]), "r"(rows[1]), "r"(rows[2]), "r"(rows[3]), "l"(rows_by_depth))
+#define VICINAL_WGMMA_REGISTERS(type, columns, count, a, b, c, d, e, f)                                             \
+  asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #f                                            \
+               ", 0;\n"                                                                                             \
+               "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" VICINAL_ALL_NAMES_##count \
+               "}, {%" #a ", %" #b ", %" #c ", %" #d "}, %" #e ", accumulate, 1, 1, 1;\n}\n"                        \
+               : VICINAL_SUMS_##count(s)                                                                            \
+               : "r"(rows[0]), "r"(rows[1]), "r"(rows[2]), "r"(rows[3]), "l"(rows_by_depth),                        \
+                 "r"(static_cast<int>(accumulates)))
 
-#define VICINAL_WGMMA(columns, count, a, b, c, d, e)                                                               \
-  template <>                                                                                                      \
-  struct Wgmma<columns> {                                                                                          \
-    /* sums (+)= rows x columns^T, both tiles with 16 elements of depth along their rows */                        \
-    template <class Element>                                                                                       \
-    __device__ static void multiply(float (&s)[count], std::uint64_t rows, std::uint64_t columns_by_row,           \
-                                    bool accumulate) {                                                             \
-      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                               \
-        VICINAL_WGMMA_ROWS("f16", columns, count, a, b, c);                                                        \
-      } else {                                                                                                     \
-        VICINAL_WGMMA_ROWS("bf16", columns, count, a, b, c);                                                       \
-      }                                                                                                            \
-    }                                                                                                              \
-    /* sums += rows (in registers) x a tile whose 16 rows are the depth */                                         \
-    template <class Element>                                                                                       \
-    __device__ static void accumulate(float (&s)[count], const std::uint32_t* rows, std::uint64_t rows_by_depth) { \
-      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                               \
-        VICINAL_WGMMA_REGISTERS("f16", columns, count, a, b, c, d, e);                                             \
-      } else {                                                                                                     \
-        VICINAL_WGMMA_REGISTERS("bf16", columns, count, a, b, c, d, e);                                            \
-      }                                                                                                            \
-    }                                                                                                              \
+#define VICINAL_WGMMA(columns, count, a, b, c, d, e, f)                                                          \
+  template <>                                                                                                    \
+  struct Wgmma<columns> {                                                                                        \
+    /* sums (+)= rows x columns^T, both tiles with 16 elements of depth along their rows */                      \
+    template <class Element>                                                                                     \
+    __device__ static void multiply(float (&s)[count], std::uint64_t rows, std::uint64_t columns_by_row,         \
+                                    bool accumulate) {                                                           \
+      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                             \
+        VICINAL_WGMMA_ROWS("f16", columns, count, a, b, c);                                                      \
+      } else {                                                                                                   \
+        VICINAL_WGMMA_ROWS("bf16", columns, count, a, b, c);                                                     \
+      }                                                                                                          \
+    }                                                                                                            \
+    /* sums (+)= rows (in registers) x a tile whose 16 rows are the depth */                                     \
+    template <class Element>                                                                                     \
+    __device__ static void accumulate(float (&s)[count], const std::uint32_t* rows, std::uint64_t rows_by_depth, \
+                                      bool accumulates) {                                                        \
+      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                             \
+        VICINAL_WGMMA_REGISTERS("f16", columns, count, a, b, c, d, e, f);                                        \
+      } else {                                                                                                   \
+        VICINAL_WGMMA_REGISTERS("bf16", columns, count, a, b, c, d, e, f);                                       \
+      }                                                                                                          \
+    }                                                                                                            \
   };
 
-VICINAL_WGMMA(32, 16, 16, 17, 18, 19, 20)
-VICINAL_WGMMA(64, 32, 32, 33, 34, 35, 36)
-VICINAL_WGMMA(96, 48, 48, 49, 50, 51, 52)
-VICINAL_WGMMA(128, 64, 64, 65, 66, 67, 68)
-VICINAL_WGMMA(192, 96, 96, 97, 98, 99, 100)
-VICINAL_WGMMA(256, 128, 128, 129, 130, 131, 132)
+VICINAL_WGMMA(32, 16, 16, 17, 18, 19, 20, 21)
+VICINAL_WGMMA(64, 32, 32, 33, 34, 35, 36, 37)
+VICINAL_WGMMA(96, 48, 48, 49, 50, 51, 52, 53)
+VICINAL_WGMMA(128, 64, 64, 65, 66, 67, 68, 69)
+VICINAL_WGMMA(192, 96, 96, 97, 98, 99, 100, 101)
+VICINAL_WGMMA(256, 128, 128, 129, 130, 131, 132, 133)
 
 /// Before the first product after registers of one were written.
 __device__ inline void open_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
