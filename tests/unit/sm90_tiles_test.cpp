@@ -63,8 +63,8 @@ Tiling random_tiling(check::Random& random) {
 template <int kColumns>
 ColumnMasks<kColumns> masks_of(const TileShape& keys) {
   using Masks = ColumnMasks<kColumns>;
-  std::vector<PackedPosition> positions;
-  for (int c = 0; c < kColumns; ++c) positions.emplace_back(keys, c);
+  std::array<PackedPosition, kColumns> positions;
+  for (int c = 0; c < kColumns; ++c) positions[c] = {keys, c};
   Masks masks{};
   for (int entry = 0; entry < Masks::kPrefixes; ++entry) {
     for (int lane = 0; lane < Masks::kLanes; ++lane) {

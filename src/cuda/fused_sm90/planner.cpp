@@ -225,9 +225,13 @@ Tiling forward_tiling(const Problem& grid) {
 
 Cost forward_cost(const Problem& grid, const Tiling& tiling) {
   const ForwardClass& size = *class_of(grid, volume(tiling.block));
-  std::array<AxisWork, 3> axes;
-  for (int a = 0; a < 3; ++a) axes[a] = axis_work(grid, a, tiling.query_tile[a], tiling.block[a], tiling.key_tile[a]);
-  const Work work = total({&axes[0], &axes[1], &axes[2]});
+  const auto along = [&](int axis) {
+    return axis_work(grid, axis, tiling.query_tile[axis], tiling.block[axis], tiling.key_tile[axis]);
+  };
+  const AxisWork x = along(0);
+  const AxisWork y = along(1);
+  const AxisWork z = along(2);
+  const Work work = total({&x, &y, &z});
   const std::int64_t keys = volume(tiling.key_tile);
   const double extra = work.items * static_cast<double>(size.warpgroups * ceil_div(grid.extra_kv, keys));
   const double visited = (work.visited + extra) * static_cast<double>(tiling.rows * tiling.columns);

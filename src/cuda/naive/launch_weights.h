@@ -21,11 +21,11 @@ void WeightLaunches<Executor, Element>::tiled_pointwise_neighborhood(const Probl
   requires kHasTiles<Element>
 {
   const Reach reach = reach_of(grid, t);
-  const auto run = [&]<class Weight, class Index, int kVector>() {
+  const auto run = [&]<class Weight, class Index, int kVector> {
     using Work = TiledPointwiseNeighborhood<Types<Element, Weight, Index, kVector>>;
     Executor(grid, stream).run_tiles("tiled PN", Work(grid, tiling, t));
   };
-  const auto with_weight = [&]<class Weight>() {
+  const auto with_weight = [&]<class Weight> {
     if (!reach.fits_32_bits()) {
       run.template operator()<Weight, std::int64_t, 1>();
     } else if (reach.aligned()) {
