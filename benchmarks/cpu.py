@@ -24,6 +24,7 @@ import torch
 import vicinal
 
 from benchmarks import cpu_peers as peers
+from benchmarks.bound import Bound, Rates, bound_of
 from benchmarks.cpu_peers import Peer
 from benchmarks.measure import (
     Contender,
@@ -54,6 +55,7 @@ class Machine:
     threads: int
     copy_bytes_per_second: float
     multiply_adds_per_second: float
+    rates: Rates
 
 
 @dataclass
@@ -121,6 +123,7 @@ class Report:
         self.machine = machine
         self.rows: list[Row] = []
         self.targets: list[Target] = []
+        self.bounds: list[Bound] = []
 
     def add_row(self, ours: Ours, operation: str, seconds: float, peer: str = "", peer_seconds: float = 0.0) -> None:
         plan = ours.plan
@@ -211,6 +214,9 @@ def judge_window(report: Report, ours: Ours, dense: Ours, operation: str, sample
     if bandwidth > share:
         text = f"{problem.name} {operation}: share of the copy bandwidth"
     report.at_least(text, LEAST_SHARE, max(share, bandwidth))
+    dense_run = (dense.plan, samples.ratio(dense.name, ours.name) * samples.median(ours.name))
+    copy_rate, rates = report.machine.copy_bytes_per_second, report.machine.rates
+    report.bounds.append(bound_of(problem, ours.plan, dense_run, samples.median(ours.name), copy_rate, rates))
 
 
 def measure_window(report: Report, problem: Problem, operation: str, budget: float) -> None:
@@ -255,6 +261,20 @@ def quickest_peers(problem: Problem, tensors: Tensors, backward: bool) -> list[C
     return [make(every).contender for make in near]
 
 
+def print_bounds(report: Report) -> None:
+    """How much of the speed-up over dense attention what else has to be done leaves (benchmarks/bound.py)."""
+    rates = report.machine.rates
+    print_header(
+        f"The bound of each share, milliseconds; fresh pages take {1e12 * rates.page_seconds_per_byte:.0f} us a MB, a "
+        f"copy inside the caches moves {rates.near_bytes_per_second / 1e9:.0f} GB/s:",
+        ("problem", "pass", "products", "memory", "pages", "keys", "sum", "measured", "share allowed", "reached"),
+    )
+    for bound in report.bounds:
+        terms = (bound.products, bound.memory, bound.pages, bound.keys, bound.total, bound.measured)
+        figures = [*(f"{1e3 * term:.1f}" for term in terms), f"{bound.share:.2f}", f"{bound.reached:.0%}"]
+        print(markdown_line([bound.problem, bound.operation, *figures]), flush=True)
+
+
 def measure_calls(report: Report) -> None:
     """What a call costs beyond its arithmetic."""
     print_header("A call on 16 tokens, microseconds:", ("pass", "SDPA", "vicinal", "above"))
@@ -291,6 +311,7 @@ def save(report: Report, path: Path) -> None:
         "machine": asdict(report.machine),
         "rows": [asdict(row) for row in report.rows],
         "targets": [asdict(target) for target in report.targets],
+        "bounds": [asdict(bound) | {"share": bound.share, "reached": bound.reached} for bound in report.bounds],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n")
@@ -319,7 +340,9 @@ def main() -> None:
     chosen_passes = [operation for operation in OPERATIONS if getattr(arguments, operation)]
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    machine = Machine(torch.get_num_threads(), copy_bytes_per_second(), matmul_multiply_adds_per_second())
+    machine = Machine(
+        torch.get_num_threads(), copy_bytes_per_second(), matmul_multiply_adds_per_second(), Rates.measure()
+    )
     report = Report(machine)
     print(
         f"{cpu_name()}, {machine.threads} threads, PyTorch {torch.__version__}, vicinal {vicinal.__version__} at "
@@ -337,6 +360,7 @@ def main() -> None:
                 measure_window(report, problem, operation, arguments.seconds)
         largest = max(row.extra_mib for row in report.rows if row.operation == operation)
         report.at_most(f"{operation}: most MiB beyond inputs and outputs", MEMORY_LIMIT_MIB, largest)
+    print_bounds(report)
     measure_calls(report)
 
     print_header("Targets:", ("target", "limit", "measured", "met"))

@@ -20,7 +20,7 @@ def seconds_of_sources(build: Path) -> dict[str, float]:
         if line.startswith("#"):
             continue
         start, end, _mtime, output, _command = line.split("\t")
-        if output.endswith(".cu.o"):
+        if output.endswith(".cu.o") and (build / output).exists():  # else of a source that is gone
             seconds[output.split(".dir/")[-1].removesuffix(".o")] = (int(end) - int(start)) / 1000
     return seconds
 
