@@ -107,14 +107,14 @@ bench() {  # bench PROBLEMS DTYPE OPTION...: those of the headline suite with th
     --dtype "$dtype" "$@" --json "$work/bench-$problems-$dtype.json"
 }
 
+# Naive passes over the largest problems take seconds each, and have records of their own.
 benchmark() {
-  local dtype problems
-  for dtype in fp16 fp32; do
-    for problems in 1d 2d 3d_16; do
-      bench "$problems" "$dtype" --cold --seconds 0.3 || return
-    done
+  local problems
+  bench _ fp16 --forward --cold --seconds 0.3 || return
+  for problems in 1d 2d_nat 2d_dinat 2d_128 3d_16; do
+    bench "$problems" fp16 --backward --cold --seconds 0.2 || return
+    bench "$problems" fp32 --cold --seconds 0.2 || return
   done
-  bench 3d_hunyuan fp16 --seconds 0 --repetitions 1  # each pass takes seconds, and is far larger than any cache
 }
 
 # Beside what the benchmark measured; the largest problems take PyTorch seconds a pass, and have records of their own.
