@@ -77,15 +77,17 @@ build_everything() {
   cmake "${options[@]}" && cmake --build "$build" --parallel "$(nproc)"
 }
 
+# Limits of time, because a kernel that waits for ever would keep the steps after it from running.
+
 # The kernels of the backends on CUDA; those of the CPU are tested where there is no GPU.
-kernel_tests() { "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter='*cuda*:*sm90*:OnGpu.*:Cuda.*:TensorMap.*'; }
-unit_tests() { "$build/tests/unit/vicinal_unit_tests"; }
-sweep() { "$build/cli/vicinal" check --device cuda --seed 1 --cases "$cases"; }
+kernel_tests() { timeout 240 "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter='*cuda*:*sm90*:OnGpu.*:Cuda.*:TensorMap.*'; }
+unit_tests() { timeout 60 "$build/tests/unit/vicinal_unit_tests"; }
+sweep() { timeout 120 "$build/cli/vicinal" check --device cuda --seed 1 --cases "$cases"; }
 
 # On a few small problems, and on some that kernels of one shape or dtype do not refuse. Not racecheck on Hopper's
 # kernels: their tiles come from the copy engine, which it does not follow.
 sanitizer() {  # sanitizer TOOL
-  local check=(compute-sanitizer --tool "$1" --error-exitcode 9 "$build/cli/vicinal" check --device cuda --seed 3
+  local check=(timeout 120 compute-sanitizer --tool "$1" --error-exitcode 9 "$build/cli/vicinal" check --device cuda --seed 3
                --size 0.02)
   "${check[@]}" --cases 8 --backend naive && "${check[@]}" --cases 100 --kernel tiled_cuda_pointwise_neighborhood &&
     { [[ $1 == racecheck ]] || "${check[@]}" --cases 12 --kernel fused_sm90_forward; }

@@ -45,8 +45,8 @@ class Producer {
       if (share.total == 0) continue;
       if (has_role(0)) produce_queries(item, along, share);
       produce_tiles(item, along, share);
+      flush();  // consumers give the query tile back, which the next work item may need, after the last value tile
     }
-    flush();
     if (has_role(0)) announce_end();
   }
 
@@ -250,8 +250,9 @@ class Producer {
   template <int kRows>
   __device__ void fill_by_walking(const Source& from, int dim, const TileShape& shape, const TileOrigin& origin,
                                   std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
+    const int copies = shape.copies();
 #pragma unroll 1
-    for (int copy = lane_; copy < shape.copies(); copy += 32) {
+    for (int copy = lane_; copy < copies; copy += 32) {
       int row = 0;
       int token[3] = {origin.token[0], origin.token[1], origin.token[2]};
       int n = copy;
