@@ -69,9 +69,9 @@ struct OddCase {
   const OddShape* shape;
 };
 
-/// Every attention kernel with every shape; on the CPU with those that take about a second.
+/// Every attention kernel with every shape; on the CPU with those that sanitizers let pass in seconds.
 std::vector<OddCase> odd_cases() {
-  constexpr double kMostMultiplyAddsOnTheCpu = 5e7;
+  constexpr double kMostMultiplyAddsOnTheCpu = 1e7;
   std::vector<OddCase> cases;
   for (const KernelRow& kernel : registry()) {
     if (is_unfused(kernel.operation)) continue;
@@ -110,11 +110,11 @@ TEST_P(OddShapes, MatchTheOracle) {
 }
 
 std::string name_of_case(const testing::TestParamInfo<OddCase>& info) {
-  const auto& [kernel, shape] = info.param;
+  const OddShape& shape = *info.param.shape;
   const auto axes = [&](const PerAxis<std::int64_t>& extents) {
-    return fmt::format("{}", fmt::join(extents.begin(), extents.begin() + shape->rank, "x"));
+    return fmt::format("{}", fmt::join(extents.begin(), extents.begin() + shape.rank, "x"));
   };
-  return fmt::format("{}_{}_window_{}", kernel->name, axes(shape->layout), axes(shape->window));
+  return fmt::format("{}_{}_window_{}", info.param.kernel->name, axes(shape.layout), axes(shape.window));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, OddShapes, testing::ValuesIn(odd_cases()), name_of_case);

@@ -13,30 +13,12 @@
 #include "check/random.h"
 #include "core/tiling.h"
 #include "cuda/fused_sm90/classes.h"
-#include "cuda/fused_sm90/planner.h"
+#include "sm90_problems.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {
 
 constexpr int kProblems = 400;
-
-Problem random_problem(check::Random& random) {
-  Problem p;
-  p.rank = static_cast<int>(random.between(1, 3));
-  const std::int64_t longest = p.rank == 1 ? 150 : p.rank == 2 ? 24 : 11;
-  for (int a = 0; a < p.rank; ++a) {
-    p.layout[a] = random.between(1, longest);
-    p.dilation[a] = random.chance(0.6) ? 1 : random.between(1, std::min<std::int64_t>(12, p.layout[a]));
-    p.window[a] = random.between(1, p.layout[a] / p.dilation[a]);
-    p.stride[a] = random.between(1, p.window[a]);
-    p.causal[a] = random.chance(0.4);
-  }
-  p.heads = random.between(1, 2);
-  p.extra_kv = random.chance(0.5) ? 0 : random.between(1, 150);
-  p.dtype = DType::fp16;
-  EXPECT_TRUE(validate(p).ok()) << validate(p).reason();
-  return padded_to_rank_3(p);
-}
 
 /// A box of at most `most` tokens, mostly not a power of two.
 PerAxis<std::int64_t> random_box(check::Random& random, std::int64_t most) {
@@ -228,19 +210,6 @@ TEST(Sm90Tiles, CopiesFillConsecutiveRows) {
       }
       ASSERT_EQ(row, expected);
     }
-  }
-}
-
-TEST(Sm90Planner, ChoosesTilesThatTheKernelAccepts) {
-  check::Random random(3);
-  for (int n = 0; n < 300; ++n) {
-    Problem problem = random_problem(random);
-    problem.dim = 8 * random.between(1, 32);
-    const Tiling tiling = forward_tiling(problem);
-    EXPECT_TRUE(forward_accepts(problem, tiling).ok()) << forward_accepts(problem, tiling).reason();
-    const Cost cost = forward_cost(problem, tiling);
-    EXPECT_GE(cost.visited_multiply_adds, cost.needed_multiply_adds) << to_string(problem);
-    EXPECT_GT(cost.seconds, 0);
   }
 }
 
