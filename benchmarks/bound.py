@@ -7,13 +7,12 @@ window does not. The terms, none of which hides behind another:
 products   the visited multiply-adds, with their softmax, at the rate of the dense run beside it
 memory     inputs read once and results written once, at the bandwidth of a copy
 pages      results come in memory that nobody has touched: what the system takes to clear it
-keys       each tile of queries moves its keys and values, whose rows lie apart in memory, side by side: at the speed of
-           a contiguous copy inside the second-level cache
+keys       each work item moves the keys and values of its halo, whose rows lie apart in memory, side by side, and the
+           backward pass adds their gradients to sums: at the speed of a contiguous copy inside the second-level cache
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +81,18 @@ class Bound:
         return self.total / self.measured
 
 
+def halo_rows(problem: Problem, plan: vicinal.Plan) -> int:
+    """Keys of all work items, those that items share counted for each."""
+    count = problem.batch * problem.heads
+    for extent, window, starts, tile, tiles in zip(
+        problem.layout, problem.window, problem.starts, plan.query_tile, plan.block, strict=True
+    ):
+        first = torch.arange(0, extent, tile * tiles)
+        last = (first + tile * tiles).clamp(max=extent) - 1
+        count *= int((starts[last] + window - starts[first]).sum())
+    return count
+
+
 def bound_of(
     problem: Problem,
     plan: vicinal.Plan,
@@ -93,9 +104,8 @@ def bound_of(
     """Of a pass in fp32 beside the dense pass of the same tokens: its plan, and the seconds that it took."""
     dense_plan, dense_seconds = dense
     rows = problem.batch * problem.heads * problem.tokens
-    results = 3 if plan.operation == "backward" else 1
-    pairs = plan.visited_multiply_adds / (dense_plan.needed_multiply_adds / (rows * problem.tokens))
-    moved_rows = 2 * pairs / math.prod(plan.query_tile)  # keys and values
+    backward = plan.operation == "backward"
+    results, moved = (3, 4) if backward else (1, 2)
     row_bytes = problem.dim * FLOAT_BYTES
     return Bound(
         problem=problem.name,
@@ -103,6 +113,6 @@ def bound_of(
         products=plan.visited_multiply_adds / dense_plan.visited_multiply_adds * dense_seconds,
         memory=plan.bytes / copy_bytes_per_second,
         pages=results * rows * row_bytes * rates.page_seconds_per_byte,
-        keys=2 * moved_rows * row_bytes / rates.near_bytes_per_second,
+        keys=2 * moved * halo_rows(problem, plan) * row_bytes / rates.near_bytes_per_second,
         measured=measured,
     )

@@ -98,6 +98,9 @@ void bind_plan(nb::module_& module) {
           "key_tile", [](const Plan& plan) { return own_axes(plan, plan.tiling.key_tile); },
           "Keys of one tile, per axis")
       .def_prop_ro(
+          "block", [](const Plan& plan) { return own_axes(plan, plan.tiling.block); },
+          "Query tiles of one work item, per axis")
+      .def_prop_ro(
           "needed_multiply_adds", [](const Plan& plan) { return plan.cost.needed_multiply_adds; },
           "Multiply-adds by the definition of the problem")
       .def_prop_ro(

@@ -30,7 +30,7 @@ def test_attributes() -> None:
     assert isinstance(plan, vicinal.Plan)
     assert (plan.backend, plan.operation) == ("reference", "forward")
     assert plan.problem == "--layout 100 --window 7 --heads 1 --dim 16 --dim-v 8 --dtype fp32"
-    assert len(plan.query_tile) == len(plan.key_tile) == 1
+    assert len(plan.query_tile) == len(plan.key_tile) == len(plan.block) == 1
     assert plan.needed_multiply_adds == 100 * 7 * (16 + 8)
     assert plan.visited_multiply_adds >= plan.needed_multiply_adds
     assert plan.bytes == 4 * 100 * (16 + 16 + 8 + 8 + 1)
