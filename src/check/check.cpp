@@ -19,6 +19,7 @@
 #include "check/unfused_expected.h"
 #include "core/neighbors.h"
 #include "core/tensors.h"
+#include "cpu/parallel.h"
 #include "vicinal/attention.h"
 
 namespace vicinal::check {
@@ -336,13 +337,13 @@ class Check {
     const std::vector<double> output = results[0].load(), logsumexp = results[1].load();
     const Problem grid = padded_to_rank_3(problem_);
     const std::int64_t dim_v = problem_.dim_v;
-    std::vector<double> sum(static_cast<std::size_t>(dim_v));
-    for (std::int64_t row = 0; row < static_cast<std::int64_t>(logsumexp.size()); ++row) {
+    std::vector<std::int64_t> miscounted(logsumexp.size());  // for each row where that is wrong, its neighbors
+    cpu::parallel_for(std::ssize(logsumexp), 0, [&](std::int64_t row, int) {
       const std::int64_t head_kv = row % grid.heads / (grid.heads / grid.heads_kv);
       const std::int64_t batch = row / grid.heads / grid.tokens();
       const Token token = token_at(grid, row / grid.heads % grid.tokens());
-      double count = 0;
-      std::fill(sum.begin(), sum.end(), 0.0);
+      std::int64_t count = 0;
+      std::vector<double> sum(static_cast<std::size_t>(dim_v));
       const auto add = [&](const std::vector<double>& v, std::int64_t index) {
         ++count;
         for (std::int64_t i = 0; i < dim_v; ++i) sum[i] += v[(index * grid.heads_kv + head_kv) * dim_v + i];
@@ -351,12 +352,15 @@ class Check {
         add(values.value, batch * grid.tokens() + flat_index(grid, neighbor));
       });
       for (std::int64_t n = 0; n < grid.extra_kv; ++n) add(values.extra_value, batch * grid.extra_kv + n);
-      if (!count_matches(count, sum, logsumexp[row], std::span(output).subspan(row * dim_v, dim_v))) {
-        fail(fmt::format("counting at {}: {} neighbors, but exp(logsumexp) = {:.6g}, or the sum of values is wrong",
-                         place_of_row(shapes_.logsumexp, row), count, std::exp(logsumexp[row])));
-        return;
-      }
-    }
+      const bool matches = count_matches(static_cast<double>(count), sum, logsumexp[row],
+                                         std::span(output).subspan(row * dim_v, dim_v));
+      miscounted[row] = matches ? 0 : count;
+    });
+    const auto wrong = std::ranges::find_if(miscounted, [](std::int64_t count) { return count != 0; });
+    if (wrong == miscounted.end()) return;
+    const std::int64_t row = wrong - miscounted.begin();
+    fail(fmt::format("counting at {}: {} neighbors, but exp(logsumexp) = {:.6g}, or the sum of values is wrong",
+                     place_of_row(shapes_.logsumexp, row), *wrong, std::exp(logsumexp[row])));
   }
 
   [[nodiscard]] bool count_matches(double count, std::span<const double> sum, double logsumexp,

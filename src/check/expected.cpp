@@ -9,6 +9,7 @@
 #include "core/elements.h"
 #include "core/neighbors.h"
 #include "core/slots.h"
+#include "core/tiling.h"
 #include "cpu/parallel.h"
 #include "vicinal/attention.h"
 
@@ -84,10 +85,15 @@ class Computation {
 
   Straightforward run() {
     const std::int64_t share = grid_.heads / grid_.heads_kv;
-    // Query heads that share a key/value head add to the same gradients, so they are one work item.
-    cpu::parallel_for(grid_.batch * grid_.heads_kv, 0, [&](std::int64_t item, int) {
-      for (std::int64_t i = 0; i < grid_.tokens() * share; ++i) {
-        attend(item / grid_.heads_kv, token_at(grid_, i / share), item % grid_.heads_kv, i % share);
+    // Queries that add to the same gradients, those of all heads that share a key/value head, are one work item.
+    const std::int64_t queries = grid_.tokens() * share;
+    const std::int64_t in_item = backward_ ? queries : std::min<std::int64_t>(queries, kQueriesOfItem);
+    const std::int64_t items = ceil_div(queries, in_item);
+    cpu::parallel_for(grid_.batch * grid_.heads_kv * items, 0, [&](std::int64_t item, int) {
+      const std::int64_t head = item / items;
+      const std::int64_t begin = item % items * in_item;
+      for (std::int64_t i = begin; i < std::min(begin + in_item, queries); ++i) {
+        attend(head / grid_.heads_kv, token_at(grid_, i / share), head % grid_.heads_kv, i % share);
       }
     });
     for (const auto member : {&Results::output, &Results::grad_query, &Results::grad_key, &Results::grad_value,
@@ -99,6 +105,8 @@ class Computation {
   }
 
  private:
+  static constexpr std::int64_t kQueriesOfItem = 64;
+
   [[nodiscard]] std::vector<Attended> attended_by(std::int64_t batch, const Token& token, std::int64_t head_kv) const {
     std::vector<Attended> keys;
     for_each_neighbor(grid_, token, &AxisWindow::keys_of, [&](const Token& neighbor) {

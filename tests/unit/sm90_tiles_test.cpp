@@ -78,12 +78,11 @@ class Player {
       if (!at.holds_token()) continue;
       Position query{};
       bool exists = true;
-      Range keys[2][3];
+      Range keys[3];
       for (int a = 0; a < 3; ++a) {
         query[a] = axes[a].queries.begin + at.along(a);
         exists = exists && query[a] < axes[a].queries.end;
-        keys[0][a] = keys[1][a] =
-            keys_of_row(grid_.axes[a].in_group(item.group[a]), axes[a].queries, axes[a].halo_begin, at.along(a));
+        keys[a] = keys_of_row(grid_.axes[a].in_group(item.group[a]), axes[a].queries, axes[a].halo_begin, at.along(a));
       }
       if (!exists) continue;
       KeyTileCursor cursor{};
@@ -132,10 +131,12 @@ class Player {
 
  private:
   template <class Seen>
-  void see(const TileNote& note, const Range (&keys)[2][3], Seen seen) {
+  void see(const TileNote& note, const Range (&keys)[3], Seen seen) {
     for (int lane = 0; lane < 4; ++lane) {
       std::uint32_t visible[2] = {~0U, ~0U};
-      if (TileNote::touched(note.what)) masks_.visible(grid_, note, keys, lane, visible);
+      if (TileNote::touched(note.what)) {
+        masks_.visible(grid_, note, [&](int, int axis) { return keys[axis]; }, lane, visible);
+      }
       for (int bit = 0; bit < ColumnMasks<kColumns>::kBits; ++bit) {
         if ((visible[1] >> bit & 1) != 0) seen(ColumnMasks<kColumns>::column(lane, bit));
       }

@@ -28,7 +28,7 @@ struct ForwardClass {
 /// different times.
 inline constexpr std::array kForwardClasses{
     ForwardClass{32, 1, 64, 2, 1, 4},  ForwardClass{32, 2, 128, 4, 2, 1}, ForwardClass{64, 1, 64, 2, 2, 3},
-    ForwardClass{64, 2, 128, 4, 2, 1}, ForwardClass{96, 2, 128, 2, 2, 1}, ForwardClass{128, 2, 128, 2, 2, 1},
+    ForwardClass{64, 2, 128, 4, 2, 1}, ForwardClass{64, 3, 96, 4, 2, 1}, ForwardClass{96, 2, 128, 2, 2, 1}, ForwardClass{128, 2, 128, 2, 2, 1},
     ForwardClass{192, 2, 96, 2, 1, 1}, ForwardClass{256, 2, 64, 2, 1, 1},
 };
 

@@ -64,10 +64,10 @@ Source source(const Rows& rows, const std::array<int, 3>& box, const PerAxis<std
 
 ForwardLaunch instance(const Problem& grid, int warpgroups) {
   static const std::array<const ForwardLaunch*, kForwardClasses.size()> fp16{
-      &kForwardFp16Dim32x1, &kForwardFp16Dim32x2,  &kForwardFp16Dim64x1,  &kForwardFp16Dim64x2,
+      &kForwardFp16Dim32x1, &kForwardFp16Dim32x2,  &kForwardFp16Dim64x1,  &kForwardFp16Dim64x2,  &kForwardFp16Dim64x3,
       &kForwardFp16Dim96x2, &kForwardFp16Dim128x2, &kForwardFp16Dim192x2, &kForwardFp16Dim256x2};
   static const std::array<const ForwardLaunch*, kForwardClasses.size()> bf16{
-      &kForwardBf16Dim32x1, &kForwardBf16Dim32x2,  &kForwardBf16Dim64x1,  &kForwardBf16Dim64x2,
+      &kForwardBf16Dim32x1, &kForwardBf16Dim32x2,  &kForwardBf16Dim64x1,  &kForwardBf16Dim64x2,  &kForwardBf16Dim64x3,
       &kForwardBf16Dim96x2, &kForwardBf16Dim128x2, &kForwardBf16Dim192x2, &kForwardBf16Dim256x2};
   const std::size_t index = forward_class(class_dim(std::max(grid.dim, grid.dim_v)), warpgroups);
   return *(grid.dtype == DType::fp16 ? fp16 : bf16)[index];

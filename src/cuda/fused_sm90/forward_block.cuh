@@ -30,7 +30,8 @@ struct ForwardConfig {
   /// Registers a thread: at the launch where one block has the multiprocessor, and then, moved by setmaxnreg.
   static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
   static constexpr int kProducerRegisters = 56;
-  static constexpr int kConsumerRegisters = 224;
+  static constexpr int kConsumerRegisters =
+      (kThreads * kLaunchRegisters - kProducers * kProducerRegisters) / kConsumers / 8 * 8;
   static_assert(kBlocks > 1 ||
                     kProducers * kProducerRegisters + kConsumers * kConsumerRegisters <= kThreads * kLaunchRegisters,
                 "the consumers would wait for registers for ever");

@@ -21,6 +21,9 @@ __device__ inline std::uint32_t packed(float low, float high) {
   return result;
 }
 
+#ifndef EMU
+#define EMU 0
+#endif
 /// One consumer warpgroup: 64 rows of queries.
 template <class Config>
 class Consumer {
@@ -37,7 +40,12 @@ class Consumer {
         shared_(shared),
         warpgroup_(warpgroup),
         warp_(static_cast<int>(threadIdx.x) / 32 % 4),
-        lane_(static_cast<int>(threadIdx.x) % 32) {}
+        lane_(static_cast<int>(threadIdx.x) % 32) {
+    for (int r = 0; r < 2; ++r) {
+      const PackedPosition at = shared_.query_position[row(r)];
+      if (at.holds_token()) at_[r] = at;
+    }
+  }
 
   __device__ void run() {
 #pragma unroll 1
@@ -70,17 +78,10 @@ class Consumer {
 
   __device__ void begin() {
     started_ = false;
-    const TileShape& shape = p_.grid.queries;
-    const Range* table = shared_.row_keys[query_ring_.stage][warpgroup_];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       bound_[r] = kLowest;
       sum_[r] = 0;
-      const PackedPosition at = shared_.query_position[row(r)];
-      const int entry[3] = {at.along(0), shape.extent[0] + at.along(1),
-                            shape.extent[0] + shape.extent[1] + at.along(2)};
-#pragma unroll
-      for (int a = 0; a < 3; ++a) keys_[r][a] = table[at.holds_token() ? entry[a] : 0];
     }
   }
 
@@ -102,39 +103,42 @@ class Consumer {
   }
 
   /// Attends to `count` key tiles that follow each other: those of the grid, or the extra ones. While the scores of one
-  /// become weights, the tensor cores add the product of the one before to O.
+  /// become exponentials, the tensor cores add the product of the one before to O. A round of the loop ends with the
+  /// exponentials and begins with the wait for O: the compiler moves that wait up as far as a branch lets it.
   __device__ void attend(int count) {
     if (count == 0) return;
-    await_keys();
+    const bool adds = started_;
+    await_keys(false);
     begin_scores();
     wait_for_products<0>();
     end_scores();
-    if (soften() && started_) rescale();
-    weigh();
+    bool shrinks = soften() && adds;
 #pragma unroll 1
     for (int t = 1; t < count; ++t) {
-      await_keys();
+      wait_for_products<0>();
+      end_output(t > 1);
+      const bool keys = shared_.key_full[key_ring_.stage].test(key_ring_.phase);
+      const bool values = shared_.value_full[value_ring_.stage].test(value_ring_.phase);
+      if (shrinks) rescale();
+      weigh();
+      await_keys(keys);
       begin_scores();
-      begin_output();
+      begin_output(values);
       wait_for_products<1>();
       end_scores();
-      // What follows the exponentials must not begin before them: the compiler would wait for O first.
-      if (soften()) {
-        wait_for_products<0>();
-        pin(output_);
-        rescale();
-      }
-      wait_for_products<0>();
-      end_output();
-      weigh();
+      shrinks = soften();
     }
-    begin_output();
     wait_for_products<0>();
-    end_output();
+    end_output(count > 1);
+    if (shrinks) rescale();
+    weigh();
+    begin_output(false);
+    wait_for_products<0>();
+    end_output(true);
   }
 
-  __device__ void await_keys() {
-    shared_.key_full[key_ring_.stage].wait(key_ring_.phase);
+  __device__ void await_keys(bool there) {
+    if (!there) shared_.key_full[key_ring_.stage].wait(key_ring_.phase);
     what_ = shared_.tile[key_ring_.stage][warpgroup_].what;
   }
 
@@ -158,21 +162,23 @@ class Consumer {
   /// The scores are there, those that a row is not to see at -inf.
   __device__ void end_scores() {
     pin(scores_);
-    const bool touched = TileNote::touched(what_);
-    TileNote note;
-    if (touched) note = shared_.tile[key_ring_.stage][warpgroup_];
+    if (TileNote::touched(what_)) touch(shared_.tile[key_ring_.stage][warpgroup_]);
     release(shared_.key_empty[key_ring_.stage]);
     key_ring_.advance();
-    if (touched) touch(note);
   }
 
   __device__ void touch(const TileNote& note) {
-    if ((note.what & TileNote::kSigned) != 0) {
+    if ((what_ & TileNote::kSigned) != 0) {
 #pragma unroll
       for (float& s : scores_) s *= p_.sign;
     }
+    const Range* table = shared_.row_keys[query_ring_.stage][warpgroup_];
+    const int* extent = p_.grid.queries.extent;
+    const auto keys = [&](int r, int axis) {
+      return table[(axis > 0 ? extent[0] : 0) + (axis > 1 ? extent[1] : 0) + at_[r].along(axis)];
+    };
     std::uint32_t visible[2];
-    shared_.masks.visible(p_.grid, note, keys_, lane_ % 4, visible);
+    shared_.masks.visible(p_.grid, note, keys, lane_ % 4, visible);
 #pragma unroll
     for (int s = 0; s < kScores; ++s) {
       if ((visible[s / 2 % 2] >> (s / 4 * 2 + s % 2) & 1) == 0) scores_[s] = kMinusInfinity;
@@ -180,8 +186,8 @@ class Consumer {
   }
 
   /// O += P V of the tile before, begun; the first product of a work item sets O.
-  __device__ void begin_output() {
-    shared_.value_full[value_ring_.stage].wait(value_ring_.phase);
+  __device__ void begin_output(bool there) {
+    if (!there) shared_.value_full[value_ring_.stage].wait(value_ring_.phase);
     const std::uint64_t values =
         tile_descriptor(shared_address(&shared_.value[value_ring_.stage]), 1024, Config::kColumns * 128);
     pin(output_);
@@ -193,48 +199,66 @@ class Consumer {
     }
     close_products();
     started_ = true;
-  }
-
-  __device__ void end_output() {
-    pin(output_);
-    release(shared_.value_empty[value_ring_.stage]);
+    multiplied_ = value_ring_.stage;
     value_ring_.advance();
   }
 
+  /// O is there, if its product was `begun`.
+  __device__ void end_output(bool begun) {
+    pin(output_);
+    if (begun) release(shared_.value_empty[multiplied_]);
+  }
+
   /// Scores become exponentials relative to a bound that is at most kSlack, as a power of two, below the largest so
-  /// far; shrink_ is what earlier ones are to be multiplied by. The bound moves rarely, so O is seldom rescaled: true
-  /// where it has to be in this warp.
+  /// far. The bound moves rarely: true where it does for some row of the warp, and O is to be rescaled.
   __device__ bool soften() {
     constexpr float kSlack = 8;  // fp16 holds sums of products with weights up to 2^8
+    float largest[2];            // of this thread's columns
+    bool beyond = false;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      float largest[2] = {scores_[2 * i], scores_[2 * i + 1]};  // two chains, for half the latency
+      float even = scores_[2 * i];  // two chains, for half the latency
+      float odd = scores_[2 * i + 1];
 #pragma unroll
       for (int s = 2 * i + 4; s < kScores; s += 4) {
-        largest[0] = fmaxf(largest[0], scores_[s]);
-        largest[1] = fmaxf(largest[1], scores_[s + 1]);
+        even = fmaxf(even, scores_[s]);
+        odd = fmaxf(odd, scores_[s + 1]);
       }
-      float all = fmaxf(largest[0], largest[1]);
-      all = fmaxf(all, __shfl_xor_sync(~0U, all, 1));
-      all = fmaxf(all, __shfl_xor_sync(~0U, all, 2));
-      all = fmaxf(all * p_.log2_scale, bound_[i]);
-      const float moved = all - bound_[i];
-      const bool moves = moved > kSlack;
-      shrink_[i] = exp2_approximate(moves ? -moved : 0.0F);
-      bound_[i] = moves ? all : bound_[i];
+      largest[i] = fmaxf(even, odd);
+      beyond = beyond || fmaf(largest[i], p_.log2_scale, -bound_[i]) > kSlack;
+    }
+    const bool moves = __any_sync(~0U, beyond);
+    if (moves) move_bounds(largest, kSlack);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
       float sum[2] = {0, 0};
 #pragma unroll
       for (int s = 2 * i; s < kScores; s += 4) {
-        scores_[s] = exp2_approximate(fmaf(scores_[s], p_.log2_scale, -bound_[i]));
-        scores_[s + 1] = exp2_approximate(fmaf(scores_[s + 1], p_.log2_scale, -bound_[i]));
+        const bool emulated = s / 4 % 8 < EMU && Config::kDim == 64;
+        const float x = fmaf(scores_[s], p_.log2_scale, -bound_[i]);
+        const float y = fmaf(scores_[s + 1], p_.log2_scale, -bound_[i]);
+        scores_[s] = emulated ? exp2_by_polynomial(x) : exp2_approximate(x);
+        scores_[s + 1] = emulated ? exp2_by_polynomial(y) : exp2_approximate(y);
         sum[0] += scores_[s];
         sum[1] += scores_[s + 1];
       }
-      sum_[i] = fmaf(sum_[i], shrink_[i], sum[0] + sum[1]);
+      sum_[i] += sum[0] + sum[1];
     }
-    // No sum is negative, but the compiler does not know, and so finishes the exponentials here: it would put them
-    // after the wait for O otherwise.
-    return __any_sync(~0U, shrink_[0] != 1 || shrink_[1] != 1 || sum_[0] < 0 || sum_[1] < 0);
+    return moves;
+  }
+
+  /// Moves the bounds that are more than `slack` below the largest score of their row. What was summed up before is to
+  /// be multiplied by shrink_.
+  __device__ void move_bounds(const float (&largest)[2], float slack) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float all = fmaxf(largest[i], __shfl_xor_sync(~0U, largest[i], 1));
+      all = fmaxf(all, __shfl_xor_sync(~0U, all, 2)) * p_.log2_scale;
+      const float moved = all - bound_[i] > slack ? all - bound_[i] : 0;
+      shrink_[i] = exp2_approximate(-moved);
+      sum_[i] *= shrink_[i];
+      if (moved > 0) bound_[i] = all;
+    }
   }
 
   __device__ void rescale() {
@@ -336,8 +360,9 @@ class Consumer {
   RingPosition<Config::kQueries> query_ring_;
   RingPosition<Config::kStages> key_ring_, value_ring_;
 
-  Range keys_[2][3];  // that each row sees, relative to the halo
-  int what_;          // of the key tile: TileNote
+  PackedPosition at_[2];  // of this thread's rows; rows without a token see what the first does
+  int what_;              // of the key tile: TileNote
+  int multiplied_;        // the stage of the values of the last product
   bool started_;      // O holds something of the work item
   float scores_[kScores];
   std::uint32_t weights_[kScores / 2];

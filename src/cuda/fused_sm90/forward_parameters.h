@@ -34,9 +34,9 @@ struct ForwardParameters {
 using ForwardLaunch = void (*)(const Problem& problem, const ForwardParameters& parameters, void* stream);
 
 /// One for each of kForwardClasses, compiled in files of their own: head dim and warpgroups.
-extern const ForwardLaunch kForwardFp16Dim32x1, kForwardFp16Dim32x2, kForwardFp16Dim64x1, kForwardFp16Dim64x2,
+extern const ForwardLaunch kForwardFp16Dim32x1, kForwardFp16Dim32x2, kForwardFp16Dim64x1, kForwardFp16Dim64x2, kForwardFp16Dim64x3,
     kForwardFp16Dim96x2, kForwardFp16Dim128x2, kForwardFp16Dim192x2, kForwardFp16Dim256x2;
-extern const ForwardLaunch kForwardBf16Dim32x1, kForwardBf16Dim32x2, kForwardBf16Dim64x1, kForwardBf16Dim64x2,
+extern const ForwardLaunch kForwardBf16Dim32x1, kForwardBf16Dim32x2, kForwardBf16Dim64x1, kForwardBf16Dim64x2, kForwardBf16Dim64x3,
     kForwardBf16Dim96x2, kForwardBf16Dim128x2, kForwardBf16Dim192x2, kForwardBf16Dim256x2;
 
 }  // namespace vicinal::cuda::sm90

@@ -42,6 +42,20 @@ class Barrier {
         "r"(phase)
         : "memory");
   }
+  /// Whether the phase is over.
+  __device__ bool test(int phase) {
+    std::uint32_t over;
+    asm volatile(
+        "{\n"
+        ".reg .pred over;\n"
+        "mbarrier.test_wait.parity.shared::cta.b64 over, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, over;\n"
+        "}\n"
+        : "=r"(over)
+        : "r"(address()), "r"(phase)
+        : "memory");
+    return over != 0;
+  }
   __device__ std::uint32_t address() const { return shared_address(&state_); }
 
  private:
@@ -107,6 +121,20 @@ __device__ inline float exp2_approximate(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
+}
+
+/// The same on the multiply-add units, for x of at most 126, relative error 3e-6: two to the nearest integer goes into
+/// the exponent, and a polynomial to what is left.
+__device__ inline float exp2_by_polynomial(float x) {
+  constexpr float kRounds = 12582912;  // 1.5 * 2^23: sums with it end in an integer
+  x = fmaxf(x, -126.0F);
+  const float rounded = x + kRounds;
+  const float rest = x - (rounded - kRounds);
+  float power = fmaf(rest, 0.0095701F, 0.05591786F);
+  power = fmaf(power, rest, 0.24024745F);
+  power = fmaf(power, rest, 0.69312181F);
+  power = fmaf(power, rest, 0.99999926F);
+  return __uint_as_float(__float_as_uint(power) + (__float_as_uint(rounded) << 23));
 }
 
 __device__ inline void store_shared(std::uint32_t to, std::uint32_t word) {

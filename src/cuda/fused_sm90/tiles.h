@@ -304,8 +304,10 @@ struct ColumnMasks {
     return prefix[table + clamped(keys.end, 0, extent)][lane] & ~prefix[table + clamped(keys.begin, 0, extent)][lane];
   }
 
-  /// Columns that two rows see of a key tile.
-  VICINAL_HOST_DEVICE void visible(const TiledGrid& grid, const TileNote& note, const Range (&keys)[2][3], int lane,
+  /// Columns that two rows see of a key tile. `keys(row, axis)` are those that the first or the second sees along an
+  /// axis, relative to the halo.
+  template <class Keys>
+  VICINAL_HOST_DEVICE void visible(const TiledGrid& grid, const TileNote& note, Keys keys, int lane,
                                    std::uint32_t (&columns)[2]) const {
     columns[0] = columns[1] = (note.what & TileNote::kShort) == 0 ? ~0U : first_columns(note.what >> 8 & 0xFF, lane);
     int table = 0;
@@ -313,7 +315,8 @@ struct ColumnMasks {
       const int tile = grid.axes[a].key_tile;
       if ((note.what >> a & 1) != 0) {
         for (int r = 0; r < 2; ++r) {
-          columns[r] &= along(table, tile, {keys[r][a].begin - note.begin[a], keys[r][a].end - note.begin[a]}, lane);
+          const Range seen = keys(r, a);
+          columns[r] &= along(table, tile, {seen.begin - note.begin[a], seen.end - note.begin[a]}, lane);
         }
       }
       table += tile + 1;
