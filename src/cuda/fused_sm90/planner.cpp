@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <limits>
+#include <map>
+#include <optional>
 #include <vector>
 
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 #include "core/tiling.h"
 #include "cuda/devices.h"
 #include "cuda/fused_sm90/classes.h"
+#include "cuda/fused_sm90/cost_model.h"
 #include "cuda/fused_sm90/tiles.h"
 #include "plan/cost.h"
 
@@ -20,59 +22,6 @@ namespace {
 
 using Shape = PerAxis<std::int64_t>;
 
-/// What tiles of one size along one axis come to, summed over the tiles of all dilation groups.
-struct AxisWork {
-  double items = 0;     ///< query tiles
-  double loaded = 0;    ///< key tiles that some warpgroup needs
-  double visited = 0;   ///< (warpgroup, key tile) pairs
-  double unmasked = 0;  ///< those in which all queries see all keys
-};
-
-AxisWork axis_work(const Problem& grid, int axis, std::int64_t query_box, std::int64_t boxes, std::int64_t key_tile) {
-  AxisWork sum;
-  const std::int64_t dilation = grid.dilation[axis];
-  const std::int64_t larger_groups = grid.layout[axis] % dilation;
-  const auto add_groups = [&](std::int64_t group, std::int64_t count) {
-    if (count == 0) return;
-    const AxisWindow window = axis_window(grid, axis, group);
-    const auto weight = static_cast<double>(count);
-    for (std::int64_t q = 0; q < window.members; q += query_box * boxes) {
-      const Interval halo_keys = halo(window, {q, std::min(q + query_box * boxes, window.members)});
-      sum.items += weight;
-      sum.loaded += weight * static_cast<double>(ceil_div(halo_keys.size(), key_tile));
-      for (std::int64_t b = q; b < std::min(q + query_box * boxes, window.members); b += query_box) {
-        const Interval first = window.keys_of(b);
-        const Interval last = window.keys_of(std::min(b + query_box, window.members) - 1);
-        const std::int64_t visited =
-            ceil_div(last.end - halo_keys.begin, key_tile) - (first.begin - halo_keys.begin) / key_tile;
-        const std::int64_t unmasked = std::max<std::int64_t>(first.end - halo_keys.begin, 0) / key_tile -
-                                      ceil_div(last.begin - halo_keys.begin, key_tile);
-        sum.visited += weight * static_cast<double>(visited);
-        sum.unmasked += weight * static_cast<double>(std::max<std::int64_t>(unmasked, 0));
-      }
-    }
-  };
-  add_groups(0, larger_groups);
-  add_groups(dilation - 1, dilation - larger_groups);
-  return sum;
-}
-
-/// Work of one head and batch entry.
-struct Work {
-  double items, loaded, visited, unmasked;
-};
-
-Work total(const std::array<const AxisWork*, 3>& axes) {
-  Work work{1, 1, 1, 1};
-  for (const AxisWork* axis : axes) {
-    work.items *= axis->items;
-    work.loaded *= axis->loaded;
-    work.visited *= axis->visited;
-    work.unmasked *= axis->unmasked;
-  }
-  return work;
-}
-
 /// The class of a problem with tiles for that many warpgroups; none where there is none.
 const ForwardClass* class_of(const Problem& grid, std::int64_t warpgroups) {
   const std::size_t index = forward_class(class_dim(std::max(grid.dim, grid.dim_v)), warpgroups);
@@ -80,35 +29,6 @@ const ForwardClass* class_of(const Problem& grid, std::int64_t warpgroups) {
 }
 
 std::int64_t volume(const Shape& tile) { return tile[0] * tile[1] * tile[2]; }
-
-/// Seconds on the whole device. Constants measured on an H200 (docs/kernels/fused_sm90_forward.md).
-double seconds(const Problem& grid, const ForwardClass& size, std::int64_t key_volume, Work work) {
-  constexpr double kMultiprocessors = 132;
-  constexpr double kLaunch = 4e-6;
-  constexpr double kBytesPerSecond = 5e12;  // from the second-level cache
-  // Of a multiprocessor that is never idle:
-  constexpr double kPerScore = 1.6e-11;        // softmax
-  constexpr double kPerMaskedScore = 0.3e-11;  // and its mask
-  constexpr double kPerProduct = 2.0e-13;      // a multiply-add
-  constexpr double kPerTile = 0.1e-6;
-  // Of a warpgroup, which others fill: prologue and epilogue of a work item.
-  constexpr double kItem = 3e-6;
-
-  const double heads = static_cast<double>(grid.batch) * static_cast<double>(grid.heads);
-  const double extra = work.items * static_cast<double>(ceil_div(grid.extra_kv, key_volume));
-  const double scores = static_cast<double>(kWarpgroupRows) * static_cast<double>(size.columns);
-  const double visited = work.visited + extra * size.warpgroups;
-  const double masked = key_volume == size.columns ? visited - work.unmasked : visited;
-  const double tile = kPerTile + scores * (kPerScore + kPerProduct * 2 * size.dim);
-  const double busy = visited * tile + masked * scores * kPerMaskedScore + work.items * kItem / size.blocks;
-  // Blocks take items in turns, so the last round counts whole.
-  const double items = heads * work.items;
-  const double places = kMultiprocessors * size.blocks;
-  const double rounds = std::ceil(items / places) * places / items;
-  const double bytes = heads * (work.loaded + extra) * static_cast<double>(key_volume) *
-                       static_cast<double>(grid.dim + grid.dim_v) * static_cast<double>(size_of(grid.dtype));
-  return std::max(heads * busy * rounds / kMultiprocessors, bytes / kBytesPerSecond) + kLaunch;
-}
 
 /// Boxes of at most `most` positions, none of which fits into another, inside `limit`.
 std::vector<Shape> largest_boxes(std::int64_t most, const Shape& limit) {
@@ -124,24 +44,72 @@ std::vector<Shape> largest_boxes(std::int64_t most, const Shape& limit) {
   return boxes;
 }
 
-/// Works of one axis by size of box and of key tile, made when first asked for.
+/// What tiles come to along one axis, by the size of boxes and of key tiles; made when first asked for.
 class AxisTable {
  public:
-  AxisTable(const Problem& grid, int axis, std::int64_t boxes, std::int64_t most_queries, std::int64_t most_keys)
-      : grid_(grid), axis_(axis), boxes_(boxes), most_keys_(most_keys), known_(most_queries * most_keys) {}
+  AxisTable(const Problem& grid, int axis, std::int64_t boxes) : grid_(grid), axis_(axis), boxes_(boxes) {}
 
-  const AxisWork& operator()(std::int64_t query_box, std::int64_t key_tile) {
-    AxisWork& work = known_[(query_box - 1) * most_keys_ + key_tile - 1];
-    if (work.items == 0) work = axis_work(grid_, axis_, query_box, boxes_, key_tile);
+  const AxisSpans& spans(std::int64_t query_box) {
+    std::optional<AxisSpans>& spans = of(query_box).spans;
+    if (!spans) spans.emplace(grid_, axis_, query_box, boxes_, kMostTiles);
+    return *spans;
+  }
+
+  const Work& work(std::int64_t query_box, std::int64_t key_tile) {
+    std::vector<Work>& works = of(query_box).works;
+    if (std::ssize(works) < key_tile) works.resize(key_tile, Work{.items = 0});
+    Work& work = works[key_tile - 1];
+    if (work.items == 0) work = spans(query_box).work(key_tile);
     return work;
   }
 
  private:
+  static constexpr std::int64_t kMostTiles = 8;
+  struct OfBox {
+    std::optional<AxisSpans> spans;
+    std::vector<Work> works;
+  };
+  OfBox& of(std::int64_t query_box) {
+    if (std::ssize(of_boxes_) < query_box) of_boxes_.resize(query_box);
+    return of_boxes_[query_box - 1];
+  }
+
   const Problem& grid_;
   int axis_;
   std::int64_t boxes_;
-  std::int64_t most_keys_;
-  std::vector<AxisWork> known_;
+  std::vector<OfBox> of_boxes_;
+};
+
+/// A tiling and its estimate.
+struct Estimate {
+  double seconds;
+  Tiling tiling;
+};
+
+/// The best tilings seen so far, at most `count`.
+class Shortlist {
+ public:
+  explicit Shortlist(std::size_t count) : count_(count) {}
+
+  /// What does not take less is not wanted.
+  [[nodiscard]] double limit() const {
+    return best_.size() < count_ ? std::numeric_limits<double>::infinity() : best_.back().seconds;
+  }
+  void add(const Estimate& estimate) {
+    if (estimate.seconds >= limit()) return;
+    if (best_.size() == count_) best_.pop_back();
+    const auto slower = [](double seconds, const Estimate& other) { return seconds < other.seconds; };
+    best_.insert(std::upper_bound(best_.begin(), best_.end(), estimate.seconds, slower), estimate);
+  }
+  [[nodiscard]] std::vector<Tiling> tilings() const {
+    std::vector<Tiling> tilings;
+    for (const Estimate& estimate : best_) tilings.push_back(estimate.tiling);
+    return tilings;
+  }
+
+ private:
+  std::size_t count_;
+  std::vector<Estimate> best_;
 };
 
 /// The most members of a dilation group, and the longest halo that a tile can have, along each axis.
@@ -191,52 +159,90 @@ Status forward_accepts(const Problem& grid, const Tiling& tiling) {
   return {};
 }
 
-Tiling forward_tiling(const Problem& grid) {
+std::vector<Tiling> forward_tilings(const Problem& grid, std::size_t count) {
+  constexpr std::size_t kStarts = 24;  // boxes looked at where one tiling is wanted
   const Shape members = members_of(grid);
   const std::vector<Shape> boxes = largest_boxes(kWarpgroupRows, members);
-  Tiling best;
-  double least = std::numeric_limits<double>::infinity();
-  for (const ForwardClass& size : kForwardClasses) {
+  std::array<AxisTable, 3> whole{AxisTable(grid, 0, 1), AxisTable(grid, 1, 1), AxisTable(grid, 2, 1)};
+
+  // A box of queries in a class, and what it would take if key tiles were never seen in part.
+  struct Start {
+    double least;
+    double items;
+    std::size_t size;
+    const Shape* box;
+  };
+  std::vector<Start> starts;
+  std::vector<CostModel> models;
+  for (std::size_t c = 0; c < kForwardClasses.size(); ++c) {
+    const ForwardClass& size = kForwardClasses[c];
+    models.emplace_back(grid, size);
     if (size.dim != class_dim(std::max(grid.dim, grid.dim_v))) continue;
-    const std::vector<Shape> tiles = largest_boxes(size.columns, members);
-    std::vector<AxisTable> whole, split;
-    for (int a = 0; a < 3; ++a) {
-      whole.emplace_back(grid, a, 1, kWarpgroupRows, size.columns);
-      split.emplace_back(grid, a, size.warpgroups, kWarpgroupRows, size.columns);
+    for (const Shape& box : boxes) {
+      double items = 1.0 / size.warpgroups;
+      double keys = 1;
+      for (int a = 0; a < 3; ++a) {
+        items *= whole[a].spans(box[a]).items();
+        keys *= whole[a].spans(box[a]).keys();
+      }
+      const double tiles = keys / size.columns;
+      starts.push_back({models[c].seconds({items, 0, tiles, tiles}, size.columns), items, c, &box});
     }
-    for (int axis = 0; axis < (size.warpgroups == 1 ? 1 : 3); ++axis) {
-      if (size.warpgroups > 1 && members[axis] == 1 && volume(members) > 1) continue;
-      for (const Shape& box : boxes) {
-        for (const Shape& tile : tiles) {
-          std::array<const AxisWork*, 3> works{};
-          for (int a = 0; a < 3; ++a) works[a] = &(a == axis ? split : whole)[a](box[a], tile[a]);
-          const double time = seconds(grid, size, volume(tile), total(works));
-          if (time >= least) continue;
-          least = time;
-          best = {
-              .query_tile = box, .key_tile = tile, .block = {1, 1, 1}, .rows = kWarpgroupRows, .columns = size.columns};
-          best.block[axis] = size.warpgroups;
-        }
+  }
+  std::ranges::sort(starts, {}, &Start::least);
+
+  Shortlist best(count);
+  std::map<std::int64_t, std::array<AxisTable, 3>> split;  // by warpgroups
+  std::map<std::int64_t, std::vector<Shape>> key_tiles;    // by columns
+  if (count == 1 && starts.size() > kStarts) starts.resize(kStarts);
+  for (const Start& start : starts) {
+    if (start.least >= best.limit()) break;
+    const ForwardClass& size = kForwardClasses[start.size];
+    const CostModel& model = models[start.size];
+    auto [tiles, is_new] = key_tiles.try_emplace(size.columns);
+    if (is_new) tiles->second = largest_boxes(size.columns, members);
+    auto& tables = split.try_emplace(size.warpgroups, std::array{AxisTable(grid, 0, size.warpgroups),
+                                                                 AxisTable(grid, 1, size.warpgroups),
+                                                                 AxisTable(grid, 2, size.warpgroups)})
+                       .first->second;
+    const Shape& box = *start.box;
+    double visited_limit = model.visited_within(best.limit(), start.items);
+    for (const Shape& tile : tiles->second) {
+      // A warpgroup that lays tiles from the corner of its own halo visits the fewest.
+      double fewest = 1;
+      for (int a = 0; a < 3; ++a) fewest *= whole[a].work(box[a], tile[a]).visited;
+      if (fewest >= visited_limit) continue;
+      for (int axis = 0; axis < (size.warpgroups == 1 ? 1 : 3); ++axis) {
+        if (size.warpgroups > 1 && members[axis] == 1 && volume(members) > 1) continue;
+        Work work;
+        for (int a = 0; a < 3; ++a) work *= (a == axis ? tables : whole)[a].work(box[a], tile[a]);
+        const double seconds = model.seconds(work, volume(tile));
+        if (seconds >= best.limit()) continue;
+        Tiling tiling{
+            .query_tile = box, .key_tile = tile, .block = {1, 1, 1}, .rows = kWarpgroupRows, .columns = size.columns};
+        tiling.block[axis] = size.warpgroups;
+        best.add({seconds, tiling});
+        visited_limit = model.visited_within(best.limit(), start.items);
       }
     }
   }
-  return best;
+  return best.tilings();
 }
+
+Tiling forward_tiling(const Problem& grid) { return forward_tilings(grid, 1).front(); }
 
 Cost forward_cost(const Problem& grid, const Tiling& tiling) {
   const ForwardClass& size = *class_of(grid, volume(tiling.block));
-  const auto along = [&](int axis) {
-    return axis_work(grid, axis, tiling.query_tile[axis], tiling.block[axis], tiling.key_tile[axis]);
-  };
-  const AxisWork x = along(0);
-  const AxisWork y = along(1);
-  const AxisWork z = along(2);
-  const Work work = total({&x, &y, &z});
+  Work work;
+  for (int a = 0; a < 3; ++a) {
+    work *= AxisSpans(grid, a, tiling.query_tile[a], tiling.block[a], std::numeric_limits<std::int32_t>::max())
+                .work(tiling.key_tile[a]);
+  }
   const std::int64_t keys = volume(tiling.key_tile);
   const double extra = work.items * static_cast<double>(size.warpgroups * ceil_div(grid.extra_kv, keys));
   const double visited = (work.visited + extra) * static_cast<double>(tiling.rows * tiling.columns);
   return {multiply_adds(grid, Operation::forward, needed_pairs(grid)), multiply_adds(grid, Operation::forward, visited),
-          compulsory_bytes(grid, Operation::forward), seconds(grid, size, keys, work)};
+          compulsory_bytes(grid, Operation::forward), CostModel(grid, size).seconds(work, keys)};
 }
 
 }  // namespace vicinal::cuda::sm90

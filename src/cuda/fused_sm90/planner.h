@@ -2,6 +2,9 @@
 
 // Which problems the Hopper kernels take, and with which tiles.
 
+#include <cstddef>
+#include <vector>
+
 #include "vicinal/plan.h"
 
 namespace vicinal::cuda::sm90 {
@@ -14,6 +17,9 @@ Status forward_accepts(const Problem& grid, const Tiling& tiling);
 
 /// The tiles of the least estimated time.
 Tiling forward_tiling(const Problem& grid);
+
+/// The `count` tilings of the least estimated times, or all where there are fewer; the least first.
+std::vector<Tiling> forward_tilings(const Problem& grid, std::size_t count);
 
 Cost forward_cost(const Problem& grid, const Tiling& tiling);
 
