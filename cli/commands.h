@@ -26,5 +26,6 @@ Command add_plan(CLI::App& program);
 Command add_run(CLI::App& program);
 Command add_check(CLI::App& program);
 Command add_bench(CLI::App& program);
+Command add_tilings(CLI::App& program);
 
 }  // namespace vicinal::cli

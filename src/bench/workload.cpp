@@ -52,6 +52,11 @@ Workload::Workload(const Plan& plan, std::int64_t copies, int threads)
   }
 }
 
+void Workload::use(const Plan& plan) {
+  plan_ = plan;
+  if (plan.workspace_bytes > workspace_.size()) workspace_ = Buffer(plan.workspace_bytes, plan.problem.device);
+}
+
 void Workload::run(std::int64_t repetition) {
   bench::run(plan_, copies_[static_cast<std::size_t>(repetition) % copies_.size()], workspace_, threads_);
 }

@@ -18,6 +18,9 @@ class Workload {
   /// forward pass. Throws `Error` (unsupported: the problem is not on the CPU).
   Workload(const Plan& plan, std::int64_t copies, int threads);
 
+  /// Runs another plan of the same problem and operation from now on.
+  void use(const Plan& plan);
+
   /// Runs the plan on copy number `repetition` modulo the copies.
   void run(std::int64_t repetition);
 

@@ -170,6 +170,10 @@ std::string Plan::explain() const {
   text += fmt::format("  work       {} multiply-adds visited, {} needed: {:.2f} times\n",
                       count(cost.visited_multiply_adds), count(cost.needed_multiply_adds),
                       cost.visited_multiply_adds / std::max(cost.needed_multiply_adds, 1.0));
+  if (cost.work_items > 0) {
+    text += fmt::format("  items      {} work items, {:.0f}% of their tiles masked\n", count(cost.work_items),
+                        100 * cost.masked_multiply_adds / std::max(cost.visited_multiply_adds, 1.0));
+  }
   text += fmt::format("  memory     {} moved, {} of workspace\n", bytes(cost.bytes),
                       bytes(static_cast<double>(workspace_bytes)));
   text += fmt::format("  estimate   {}\n", seconds(cost.seconds));

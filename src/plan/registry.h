@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "core/view.h"
 #include "vicinal/attention.h"
@@ -23,6 +24,9 @@ struct KernelRow {
   Status (*supports)(const Problem& grid);
   /// The tile shapes it would use, the best by its own cost model.
   Tiling (*tiling)(const Problem& grid);
+  /// The `count` tile shapes that its cost model likes best, the best first; all where there are fewer. Not set where
+  /// there is no model.
+  std::vector<Tiling> (*tilings)(const Problem& grid, std::size_t count) = nullptr;
   /// Whether it can run with tile shapes that the caller forces.
   Status (*accepts)(const Problem& grid, const Tiling& tiling);
   Cost (*cost)(const Problem& grid, const Tiling& tiling);

@@ -95,7 +95,7 @@ def test_tiles_can_be_forced(vicinal: Program) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "no command; allowed: info, plan, run, check, bench"),
+        ("", "no command; allowed: info, plan, run, check, bench, tilings"),
         ("plan", "layout is missing"),
         ("plan --layout 8", "window is missing"),
         ("plan --layout 16x16 --window 17", "window[0] = 17, but layout[0] = 16; allowed: window * dilation <= extent"),

@@ -93,15 +93,20 @@ class Shortlist {
 
   /// What does not take less is not wanted.
   [[nodiscard]] double limit() const {
-    return best_.size() < count_ ? std::numeric_limits<double>::infinity() : best_.back().seconds;
+    return best_.size() < count_ ? std::numeric_limits<double>::infinity() : best_.front().seconds;
   }
   void add(const Estimate& estimate) {
     if (estimate.seconds >= limit()) return;
-    if (best_.size() == count_) best_.pop_back();
-    const auto slower = [](double seconds, const Estimate& other) { return seconds < other.seconds; };
-    best_.insert(std::upper_bound(best_.begin(), best_.end(), estimate.seconds, slower), estimate);
+    if (best_.size() == count_) {
+      std::ranges::pop_heap(best_, {}, &Estimate::seconds);
+      best_.pop_back();
+    }
+    best_.push_back(estimate);
+    std::ranges::push_heap(best_, {}, &Estimate::seconds);
   }
-  [[nodiscard]] std::vector<Tiling> tilings() const {
+  /// The best first.
+  [[nodiscard]] std::vector<Tiling> tilings() {
+    std::ranges::sort(best_, {}, &Estimate::seconds);
     std::vector<Tiling> tilings;
     for (const Estimate& estimate : best_) tilings.push_back(estimate.tiling);
     return tilings;
@@ -109,7 +114,7 @@ class Shortlist {
 
  private:
   std::size_t count_;
-  std::vector<Estimate> best_;
+  std::vector<Estimate> best_;  // a heap with the worst in front
 };
 
 /// The most members of a dilation group, and the longest halo that a tile can have, along each axis.
@@ -240,9 +245,18 @@ Cost forward_cost(const Problem& grid, const Tiling& tiling) {
   }
   const std::int64_t keys = volume(tiling.key_tile);
   const double extra = work.items * static_cast<double>(size.warpgroups * ceil_div(grid.extra_kv, keys));
-  const double visited = (work.visited + extra) * static_cast<double>(tiling.rows * tiling.columns);
-  return {multiply_adds(grid, Operation::forward, needed_pairs(grid)), multiply_adds(grid, Operation::forward, visited),
-          compulsory_bytes(grid, Operation::forward), CostModel(grid, size).seconds(work, keys)};
+  const double visited = work.visited + extra;
+  const double masked = keys == size.columns ? visited - work.unmasked : visited;
+  const auto of_tiles = [&](double tiles) {
+    return multiply_adds(grid, Operation::forward, tiles * static_cast<double>(tiling.rows * tiling.columns));
+  };
+  const auto heads = static_cast<double>(grid.batch * grid.heads);
+  return {.needed_multiply_adds = multiply_adds(grid, Operation::forward, needed_pairs(grid)),
+          .visited_multiply_adds = of_tiles(visited),
+          .bytes = compulsory_bytes(grid, Operation::forward),
+          .seconds = CostModel(grid, size).seconds(work, keys),
+          .masked_multiply_adds = of_tiles(masked),
+          .work_items = heads * work.items};
 }
 
 }  // namespace vicinal::cuda::sm90

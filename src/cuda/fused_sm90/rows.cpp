@@ -13,6 +13,7 @@ constinit const KernelRow kFusedSm90Forward{
     .device = DeviceType::cuda,
     .supports = cuda::sm90::forward_supports,
     .tiling = cuda::sm90::forward_tiling,
+    .tilings = cuda::sm90::forward_tilings,
     .accepts = cuda::sm90::forward_accepts,
     .cost = cuda::sm90::forward_cost,
     .workspace = [](const Problem&, const Tiling&) { return std::size_t{0}; },
