@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show: builds, tests, looks for bad memory accesses and races, measures. Writes one JSON
-# record and prints a short table last. Run again, it goes on after the last step that passed.
+# record and prints a short table last. Run again, it goes on after the steps that passed.
 #
 # usage: scripts/gpu-check.sh [options]
 #   --work FOLDER     where it builds and keeps what steps found          (default: build/gpu-check)
@@ -8,64 +8,82 @@
 #   --deps PREFIX     where CMake looks for Highway, fmt, CLI11, nlohmann-json and GoogleTest
 #   --cutlass FOLDER  CUTLASS headers, for kernels that use them
 #   --extension FILE  the Python extension, where Python's headers to build it are missing
+#   --commit NAME     what is checked, where git cannot tell
 #   --record FILE     the record                                          (default: WORK/record.json)
 #   --cases N         random problems for `vicinal check`                 (default: 400)
-#   --steps "A B"     these steps only, of: build unit kernels sweep python overhead memcheck racecheck synccheck
-#                     initcheck benchmark peers
+#   --steps "A B"     these steps only, of: build unit kernels hopper far-apart sweep sweep-hopper python memcheck
+#                     racecheck synccheck initcheck benchmark overhead peers
 #   --fresh           forget what passed before
 #
 # Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, matplotlib, pytest, nanobind and nanobind-backend; no network.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 work=build/gpu-check
-build='' deps='' cutlass='' extension='' record='' steps='' cases=400 fresh=no
+build='' deps='' cutlass='' extension='' commit='' record='' steps='' cases=400 fresh=no
 while [[ $# -gt 0 ]]; do
   case $1 in
     --work) work=$2; shift 2 ;;
     --build) build=$2; shift 2 ;;
-    --deps) deps=$2; shift 2 ;;
+    --deps) deps=$(realpath "$2"); shift 2 ;;
     --cutlass) cutlass=$2; shift 2 ;;
     --extension) extension=$(realpath "$2"); shift 2 ;;
+    --commit) commit=$2; shift 2 ;;
     --record) record=$2; shift 2 ;;
     --cases) cases=$2; shift 2 ;;
     --steps) steps=" $2 "; shift 2 ;;
     --fresh) fresh=yes; shift ;;
-    *) sed -n '2,19p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,21p' "$0" >&2; exit 2 ;;
   esac
 done
-[[ $fresh == yes ]] && rm -rf "$work/steps"
-mkdir -p "$work/steps"
+mkdir -p "$work"
 work=$(realpath "$work")
 prebuilt=$build
 build=${build:-$work/build}
 record=${record:-$work/record.json}
 export OMP_WAIT_POLICY=passive
+PATH=$PATH:/usr/local/cuda/bin
 
-# A step that passed for the same sources is not run again.
-sources=$( (git rev-parse HEAD && git diff HEAD) 2>/dev/null | sha256sum | cut -c1-16)
+# What the programs and reports built and run here say of themselves.
+export VICINAL_COMMIT=${commit:-$(git describe --always --dirty '--exclude=*' 2>/dev/null || echo unknown)}
 
-step() {  # step NAME COMMAND...
-  local name=$1 folder=$work/steps/$1 start=$SECONDS status=0
-  shift
+# A step that passed for the same sources is not run again; what was found for others is forgotten.
+sources=$(find CMakeLists.txt benchmarks bindings cli cmake include python scripts src tests -type f \
+            -not -path '*/__pycache__/*' -not -path 'benchmarks/results/*' -print0 |
+          LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+if [[ $fresh == yes || $(cat "$work/sources" 2>/dev/null) != "$sources" ]]; then
+  rm -rf "$work"/steps "$work"/{bench-*,overhead-*,peers}.json "$work/peers.png"
+  echo "$sources" >"$work/sources"
+fi
+
+step() {  # step NAME LIMIT COMMAND...: LIMIT in seconds, for all of its `limited` commands together
+  local name=$1 limit=$2 folder=$work/steps/$1 start=$SECONDS status=0
+  shift 2
   [[ -n $steps && $steps != *" $name "* ]] && return
   mkdir -p "$folder"
-  if [[ $(cat "$folder/passed" 2>/dev/null) == "$sources" ]]; then
+  if [[ -e $folder/passed ]]; then
     echo "==== $name: passed before"
     return
   fi
-  rm -f "$folder/passed"
-  echo "==== $name"
+  rm -f "$folder"/*
+  echo "$limit" >"$folder/limit"
   "$@" >"$folder/log" 2>&1 || status=$?
   echo $status >"$folder/status"
   echo $((SECONDS - start)) >"$folder/seconds"
   if [[ $status -eq 0 ]]; then
-    echo "$sources" >"$folder/passed"
+    touch "$folder/passed"
+    echo "==== $name passed in $((SECONDS - start)) s"
   else
     tail -n 40 "$folder/log"
-    echo "==== $name FAILED with status $status; all of its output: $folder/log"
+    echo "==== $name FAILED with status $status in $((SECONDS - start)) s; all of its output: $folder/log"
   fi
   return $status
+}
+
+# A kernel that waits for ever must not keep the steps after it from running.
+limited() {  # limited COMMAND...: within what is left of its step's limit
+  local left=$((limit - (SECONDS - start)))
+  timeout -k 5 $((left > 1 ? left : 1)) "$@"
 }
 
 build_everything() {
@@ -74,20 +92,20 @@ build_everything() {
                  -DPython_EXECUTABLE="$(command -v python3)")
   [[ -n $deps ]] && options+=("-DCMAKE_PREFIX_PATH=$deps")
   [[ -n $cutlass ]] && options+=("-DVICINAL_CUTLASS=$cutlass")
-  cmake "${options[@]}" && cmake --build "$build" --parallel "$(nproc)"
+  limited cmake "${options[@]}" && limited cmake --build "$build" --parallel "$(nproc)"
 }
 
-# Limits of time, because a kernel that waits for ever would keep the steps after it from running.
+unit_tests() { limited "$build/tests/unit/vicinal_unit_tests"; }
 
 # The kernels of the backends on CUDA; those of the CPU are tested where there is no GPU.
-kernel_tests() { timeout 240 "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter='*cuda*:*sm90*:OnGpu.*:Cuda.*:TensorMap.*'; }
-unit_tests() { timeout 60 "$build/tests/unit/vicinal_unit_tests"; }
-sweep() { timeout 120 "$build/cli/vicinal" check --device cuda --seed 1 --cases "$cases"; }
+kernel_tests() { limited "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter="$1"; }
+
+sweep() { limited "$build/cli/vicinal" check --device cuda --seed 1 --cases "$cases" "$@"; }
 
 # On a few small problems, and on some that kernels of one shape or dtype do not refuse. Not racecheck on Hopper's
 # kernels: their tiles come from the copy engine, which it does not follow.
 sanitizer() {  # sanitizer TOOL
-  local check=(timeout 120 compute-sanitizer --tool "$1" --error-exitcode 9 "$build/cli/vicinal" check --device cuda --seed 3
+  local check=(limited compute-sanitizer --tool "$1" --error-exitcode 9 "$build/cli/vicinal" check --device cuda --seed 3
                --size 0.02)
   "${check[@]}" --cases 8 --backend naive && "${check[@]}" --cases 100 --kernel tiled_cuda_pointwise_neighborhood &&
     { [[ $1 == racecheck ]] || "${check[@]}" --cases 12 --kernel fused_sm90_forward; }
@@ -97,55 +115,88 @@ package=$work/python
 with_package() {  # with_package COMMAND...: where Python finds vicinal
   rm -rf "$package"
   cp -r python "$package" && cp "${extension:-$(echo "$build"/bindings/_ext*.so)}" "$package/vicinal/" || return
-  PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH} "$@"
+  PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH} limited "$@"
 }
 python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/python/test_cuda.py; }
-overhead() { with_package python3 -m benchmarks.overhead --device cuda --seconds 0.5 --json "$work/overhead.json"; }
 
-bench() {  # bench PROBLEMS DTYPE OPTION...: those of the headline suite with this in their name
-  local problems=$1 dtype=$2
+bench() {  # bench NAME PROBLEM OPTION...: those of the headline suite with PROBLEM in their names
+  local name=$1 problem=$2
   shift 2
-  "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/headline.json --only "$problems" \
-    --dtype "$dtype" "$@" --json "$work/bench-$problems-$dtype.json"
+  limited "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/headline.json --only "$problem" --cold "$@" \
+    --json "$work/bench-$name-$problem.json"
 }
 
-# Naive passes over the largest problems take seconds each, and have records of their own.
+# One record for each problem, so that one that fails takes no other with it. Naive passes over the largest problems take
+# seconds each, and have records of their own.
+headline_quick=(1d 2d_nat 2d_dinat 2d_128 3d_16)
+headline=("${headline_quick[@]}" 2d_flux 3d_hunyuan)
 benchmark() {
-  local problems
-  bench _ fp16 --forward --cold --seconds 0.3 || return
-  for problems in 1d 2d_nat 2d_dinat 2d_128 3d_16; do
-    bench "$problems" fp16 --backward --cold --seconds 0.2 || return
-    bench "$problems" fp32 --cold --seconds 0.2 || return
+  local problem dtype failed=0
+  rm -f "$work"/bench-*.json
+  for problem in "${headline_quick[@]}"; do
+    for dtype in fp16 fp32; do
+      bench "naive-$dtype" "$problem" --dtype "$dtype" --backend naive --seconds 0.2 || failed=1
+    done
+  done
+  for problem in "${headline[@]}"; do
+    bench planned-fp16 "$problem" --dtype fp16 --forward --seconds 0.3 || failed=1
+  done
+  return "$failed"
+}
+
+overhead() {
+  local dtype
+  for dtype in fp32 fp16; do
+    with_package python3 -m benchmarks.overhead --device cuda --dtype "$dtype" --seconds 0.5 \
+      --json "$work/overhead-$dtype.json" || return
   done
 }
 
-# Beside what the benchmark measured; the largest problems take PyTorch seconds a pass, and have records of their own.
+# Beside what the benchmark measured, where the planner's kernels go before the naive ones; the largest problems take
+# PyTorch seconds a pass, and have records of their own.
 peers() {
-  local records=() file
-  for file in "$work"/bench-*-fp16.json; do
-    [[ -e $file ]] && records+=(--record "$file")
+  local options=() name file
+  for name in "${headline_quick[@]}"; do
+    options+=(--only "$name")
+    for file in "$work/bench-naive-fp16-$name.json" "$work/bench-planned-fp16-$name.json"; do
+      [[ -s $file ]] && options+=(--record "$file")
+    done
   done
-  with_package python3 -m benchmarks.peers --only 1d --only 2d_nat --only 2d_dinat --only 2d_128 --only 3d_16 \
-    --seconds 0.1 --budget 60 "${records[@]}" --json "$work/peers.json" --plot "$work/peers.png"
+  with_package python3 -m benchmarks.peers "${options[@]}" --seconds 0.1 --budget 60 --json "$work/peers.json" \
+    --plot "$work/peers.png"
 }
 
-write_record() {
-  python3 scripts/gpu_record.py --work "$work" --record "$record"
-}
+write_record() { python3 scripts/gpu_record.py --work "$work" --record "$record" --commit "$VICINAL_COMMIT"; }
 
 failed=0
 if [[ -z $prebuilt ]]; then
-  step build build_everything || { echo "nothing can be tested"; exit 1; }
+  step build 1800 build_everything || { echo "nothing can be tested"; exit 1; }
 fi
-step unit unit_tests || failed=1
-step kernels kernel_tests || failed=1
-step sweep sweep || failed=1
-step python python_tests || failed=1
-step overhead overhead || failed=1
+
+# Tests run beside each other: half of their time is the CPU's, for the oracle. Tensors of more than 2^31 elements take
+# most of the GPU's memory, so those tests run one after the other.
+tests=()
+beside() { step "$@" & tests+=($!); }
+beside kernels 150 kernel_tests '*cuda*:OnGpu.*:Cuda.*:TensorMap.*-*FarApart*'
+beside hopper 120 kernel_tests '*sm90*-*FarApart*'
+beside far-apart 60 kernel_tests '*FarApart*cuda*:*FarApart*sm90*'
+beside sweep 120 sweep --backend naive
+beside sweep-hopper 120 sweep --backend fused
+beside python 120 python_tests
 for tool in memcheck racecheck synccheck initcheck; do
-  step "$tool" sanitizer "$tool" || failed=1
+  beside "$tool" 120 sanitizer "$tool"
 done
-step benchmark benchmark || failed=1
-step peers peers || failed=1
+beside unit 60 unit_tests
+for process in "${tests[@]}"; do
+  wait "$process" || failed=1
+done
+write_record >/dev/null
+
+# Beside what is measured nothing else runs. The record is written after each step, should the next be cut short.
+step benchmark 100 benchmark || failed=1
+write_record >/dev/null
+step overhead 40 overhead || failed=1
+write_record >/dev/null
+step peers 100 peers || failed=1
 write_record || failed=1
 exit $failed
