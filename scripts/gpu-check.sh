@@ -97,16 +97,17 @@ build_everything() {
 
 unit_tests() { limited "$build/tests/unit/vicinal_unit_tests"; }
 
-# The kernels of the backends on CUDA; those of the CPU are tested where there is no GPU.
-kernel_tests() { limited "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter="$1"; }
+# The kernels of the backends on CUDA; those of the CPU are tested where there is no GPU. The oracle takes all cores that
+# it is given: nice to what runs beside it on one.
+kernel_tests() { limited nice "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter="$1"; }
 
-sweep() { limited "$build/cli/vicinal" check --device cuda --seed 1 --cases "$cases" "$@"; }
+sweep() { limited nice "$build/cli/vicinal" check --device cuda --seed 1 --cases "$cases" "$@"; }
 
 # On a few small problems, and on some that kernels of one shape or dtype do not refuse. Not racecheck on Hopper's
 # kernels: their tiles come from the copy engine, which it does not follow.
 sanitizer() {  # sanitizer TOOL
-  local check=(limited compute-sanitizer --tool "$1" --error-exitcode 9 "$build/cli/vicinal" check --device cuda --seed 3
-               --size 0.02)
+  local check=(limited compute-sanitizer --tool "$1" --error-exitcode 9
+               "$build/cli/vicinal" check --device cuda --seed 3 --size 0.02)
   "${check[@]}" --cases 8 --backend naive && "${check[@]}" --cases 100 --kernel tiled_cuda_pointwise_neighborhood &&
     { [[ $1 == racecheck ]] || "${check[@]}" --cases 12 --kernel fused_sm90_forward; }
 }
@@ -122,12 +123,12 @@ python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/pyt
 bench() {  # bench NAME PROBLEM OPTION...: those of the headline suite with PROBLEM in their names
   local name=$1 problem=$2
   shift 2
-  limited "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/headline.json --only "$problem" --cold "$@" \
-    --json "$work/bench-$name-$problem.json"
+  limited "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/headline.json --only "$problem" --cold \
+    "$@" --json "$work/bench-$name-$problem.json"
 }
 
-# One record for each problem, so that one that fails takes no other with it. Naive passes over the largest problems take
-# seconds each, and have records of their own.
+# One record for each problem, so that one that fails takes no other with it. Naive passes over the largest problems
+# take seconds each, and have records of their own.
 headline_quick=(1d 2d_nat 2d_dinat 2d_128 3d_16)
 headline=("${headline_quick[@]}" 2d_flux 3d_hunyuan)
 benchmark() {
