@@ -15,7 +15,8 @@
 #                     racecheck synccheck initcheck benchmark overhead peers
 #   --fresh           forget what passed before
 #
-# Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, matplotlib, pytest, nanobind and nanobind-backend; no network.
+# Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, matplotlib, pytest, nanobind and nanobind-backend, but no
+# network.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
@@ -33,7 +34,7 @@ while [[ $# -gt 0 ]]; do
     --cases) cases=$2; shift 2 ;;
     --steps) steps=" $2 "; shift 2 ;;
     --fresh) fresh=yes; shift ;;
-    *) sed -n '2,21p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,22p' "$0" >&2; exit 2 ;;
   esac
 done
 mkdir -p "$work"
@@ -97,8 +98,8 @@ build_everything() {
 
 unit_tests() { limited "$build/tests/unit/vicinal_unit_tests"; }
 
-# The kernels of the backends on CUDA; those of the CPU are tested where there is no GPU. The oracle takes all cores that
-# it is given: nice to what runs beside it on one.
+# The kernels of the backends on CUDA; those of the CPU are tested where there is no GPU. The oracle takes all cores
+# that it is given: nice to what runs beside it on one.
 kernel_tests() { limited nice "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter="$1"; }
 
 sweep() { limited nice "$build/cli/vicinal" check --device cuda --seed 1 --cases "$cases" "$@"; }
