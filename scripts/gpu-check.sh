@@ -34,7 +34,7 @@ while [[ $# -gt 0 ]]; do
     --cases) cases=$2; shift 2 ;;
     --steps) steps=" $2 "; shift 2 ;;
     --fresh) fresh=yes; shift ;;
-    *) sed -n '2,22p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,19p' "$0" >&2; exit 2 ;;
   esac
 done
 mkdir -p "$work"
