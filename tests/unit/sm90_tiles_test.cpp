@@ -1,5 +1,5 @@
 // The tiles and masks of the Hopper kernels, by the functions that the kernels call: on random small problems and tile
-// shapes every query attends to exactly its keys, each once.
+// shapes every query attends to exactly its keys, each once, and every key meets exactly the queries that attend to it.
 
 #include "cuda/fused_sm90/tiles.h"
 
@@ -58,84 +58,95 @@ ColumnMasks<kColumns> masks_of(const TileShape& keys) {
 
 using Position = std::array<std::int64_t, 3>;
 
-/// Plays one warpgroup's part of one work item and notes what each query attends to.
-template <int kColumns>
+/// Plays one warpgroup's part of one work item and notes what each row meets.
+template <int kColumns, Rows kRows>
 class Player {
  public:
-  explicit Player(const TiledGrid& grid) : grid_(grid), masks_(masks_of<kColumns>(grid.keys)) {}
+  explicit Player(const TiledGrid& grid) : grid_(grid), masks_(masks_of<kColumns>(grid.columns)) {}
 
   void play(const WorkItem& item, int warpgroup) {
     AxisShare axes[3];
-    for (int a = 0; a < 3; ++a) axes[a] = axis_share(grid_, a, item.group[a], item.origin[a], warpgroup);
-    const Share share(grid_, {axes[0].key_tiles, axes[1].key_tiles, axes[2].key_tiles}, axes[grid_.split_axis].needed);
+    for (int a = 0; a < 3; ++a) axes[a] = axis_share<kRows>(grid_, a, item.group[a], item.origin[a], warpgroup);
+    const Share share(grid_, {axes[0].column_tiles, axes[1].column_tiles, axes[2].column_tiles},
+                      axes[grid_.split_axis].needed);
     if (share.total == 0 || share.idle()) return;
     ASSERT_GE(share.skipped_before, 0);
     ASSERT_GE(share.skipped_after, 0);
     ASSERT_EQ(share.skipped_before + share.attended + share.skipped_after + share.extra, share.total);
 
-    for (int row = 0; row < kWarpgroupRows; ++row) {
-      const PackedPosition at(grid_.queries, row);
+    for (int number = 0; number < kWarpgroupRows; ++number) {
+      const PackedPosition at(grid_.rows, number);
       if (!at.holds_token()) continue;
-      Position query{};
+      Position row{};
       bool exists = true;
-      Range keys[3];
+      Range seen[3];
       for (int a = 0; a < 3; ++a) {
-        query[a] = axes[a].queries.begin + at.along(a);
-        exists = exists && query[a] < axes[a].queries.end;
-        keys[a] = keys_of_row(grid_.axes[a].in_group(item.group[a]), axes[a].queries, axes[a].halo_begin, at.along(a));
+        row[a] = axes[a].rows.begin + at.along(a);
+        exists = exists && row[a] < axes[a].rows.end;
+        seen[a] =
+            columns_of_row<kRows>(grid_.axes[a].in_group(item.group[a]), axes[a].rows, axes[a].halo_begin, at.along(a));
       }
       if (!exists) continue;
-      KeyTileCursor cursor{};
+      ColumnTileCursor cursor{};
       for (int t = 0; t < share.tiles(); ++t, cursor.next(share.count[0], share.count[1])) {
         if (t < share.skipped_before || t >= share.skipped_before + share.attended) continue;
         TileNote note{};
         int masked = 0;
         for (int a = 0; a < 3; ++a) {
           const int tile = cursor.along(grid_, a);
-          note.begin[a] = tile * grid_.axes[a].key_tile;
+          note.begin[a] = tile * grid_.axes[a].column_tile;
           masked |= static_cast<int>(!axes[a].unmasked.contains(tile)) << a;
         }
         note.what = TileNote::make(grid_, share, t, kColumns, masked);
-        see(note, keys, [&](int c) {
-          Position key{};
+        see(note, seen, [&](int c) {
+          Position column{};
           for (int a = 0; a < 3; ++a) {
-            key[a] = axes[a].halo_begin + cursor.along(grid_, a) * grid_.axes[a].key_tile + grid_.keys.position(a, c);
+            column[a] =
+                axes[a].halo_begin + cursor.along(grid_, a) * grid_.axes[a].column_tile + grid_.columns.position(a, c);
           }
-          ++seen_[query][key];
+          ++met_[row][column];
         });
       }
       for (int t = 0; t < share.extra; ++t) {
         TileNote note{};
         note.what = TileNote::make(grid_, share, share.tiles() + t, kColumns, 0);
-        see(note, keys, [&](int c) { ++seen_[query][{-1, -1, t * grid_.keys.volume + c}]; });
+        see(note, seen, [&](int c) { ++met_[row][{-1, -1, t * grid_.columns.volume + c}]; });
       }
-      ++answered_[query];
+      ++answered_[row];
     }
   }
 
   void expect_neighbors(const PhaseGrid& phase, std::int64_t extra_tokens) const {
-    std::int64_t queries = 1;
-    for (const AxisWindow& axis : phase.axes) queries *= axis.members;
-    EXPECT_EQ(std::ssize(answered_), queries);
-    for (const auto& [query, times] : answered_) EXPECT_EQ(times, 1);
-    for (const auto& [query, keys] : seen_) {
+    std::int64_t rows = 1;
+    for (const AxisWindow& axis : phase.axes) rows *= axis.members;
+    EXPECT_EQ(std::ssize(answered_), rows);
+    EXPECT_EQ(std::ssize(met_), rows);
+    for (const auto& [row, times] : answered_) EXPECT_EQ(times, 1);
+    for (const auto& [row, columns] : met_) {
       std::int64_t count = 1;
-      for (int a = 0; a < 3; ++a) count *= phase.axes[a].keys_of(query[a]).size();
-      EXPECT_EQ(std::ssize(keys), extra_tokens + count);
-      for (const auto& [key, times] : keys) {
+      for (int a = 0; a < 3; ++a) {
+        const AxisWindow& axis = phase.axes[a];
+        count *= (kRows == Rows::queries ? axis.keys_of(row[a]) : axis.queries_of(row[a])).size();
+      }
+      EXPECT_EQ(std::ssize(columns), extra_tokens + count);
+      for (const auto& [column, times] : columns) {
         EXPECT_EQ(times, 1);
-        EXPECT_TRUE(key[0] < 0 ? key[2] < extra_tokens : phase.attends(query, key));
+        if (column[0] < 0) {
+          EXPECT_LT(column[2], extra_tokens);
+        } else {
+          EXPECT_TRUE(kRows == Rows::queries ? phase.attends(row, column) : phase.attends(column, row));
+        }
       }
     }
   }
 
  private:
   template <class Seen>
-  void see(const TileNote& note, const Range (&keys)[3], Seen seen) {
+  void see(const TileNote& note, const Range (&seen_by_row)[3], Seen seen) {
     for (int lane = 0; lane < 4; ++lane) {
       std::uint32_t visible[2] = {~0U, ~0U};
       if (TileNote::touched(note.what)) {
-        masks_.visible(grid_, note, [&](int, int axis) { return keys[axis]; }, lane, visible);
+        masks_.visible(grid_, note, [&](int, int axis) { return seen_by_row[axis]; }, lane, visible);
       }
       for (int bit = 0; bit < ColumnMasks<kColumns>::kBits; ++bit) {
         if ((visible[1] >> bit & 1) != 0) seen(ColumnMasks<kColumns>::column(lane, bit));
@@ -145,24 +156,24 @@ class Player {
 
   const TiledGrid& grid_;
   ColumnMasks<kColumns> masks_;
-  std::map<Position, std::map<Position, int>> seen_;
+  std::map<Position, std::map<Position, int>> met_;
   std::map<Position, int> answered_;
 };
 
-template <int kColumns>
+template <int kColumns, Rows kRows>
 void play_random_problems(int seed) {
   check::Random random(seed);
   for (int n = 0; n < kProblems && !testing::Test::HasFailure(); ++n) {
     const Problem problem = random_problem(random);
     const Tiling tiling = random_tiling<kColumns>(random);
-    const TiledGrid grid(problem, tiling);
+    const TiledGrid grid(problem, tiling, kRows);
     SCOPED_TRACE(fmt::format("{} query tile {} key tile {}", to_string(problem), fmt::join(tiling.query_tile, "x"),
                              fmt::join(tiling.key_tile, "x")));
-    std::map<std::array<int, 3>, Player<kColumns>> players;
+    std::map<std::array<int, 3>, Player<kColumns, kRows>> players;
     for (int i = 0; i < grid.items; ++i) {
       const WorkItem item(grid, i);
       ASSERT_LT(item.batch, problem.batch);
-      if (item.head != problem.heads - 1) continue;
+      if (item.head != (kRows == Rows::queries ? problem.heads : problem.heads_kv) - 1) continue;
       auto& player = players.try_emplace({item.group[0], item.group[1], item.group[2]}, grid).first->second;
       for (int w = 0; w < grid.warpgroups; ++w) player.play(item, w);
     }
@@ -172,15 +183,40 @@ void play_random_problems(int seed) {
       const std::array<int, 3> key{static_cast<int>(groups[0]), static_cast<int>(groups[1]),
                                    static_cast<int>(groups[2])};
       ASSERT_TRUE(players.contains(key));
-      players.at(key).expect_neighbors(phase_grid(problem, phase), problem.extra_kv);
+      players.at(key).expect_neighbors(phase_grid(problem, phase), grid.extra_kv);
     }
   }
 }
 
 TEST(Sm90Tiles, AttendToEveryNeighborOnce) {
-  play_random_problems<64>(11);
-  play_random_problems<96>(12);
-  play_random_problems<128>(13);
+  play_random_problems<64, Rows::queries>(11);
+  play_random_problems<96, Rows::queries>(12);
+  play_random_problems<128, Rows::queries>(13);
+}
+
+TEST(Sm90Tiles, MeetEveryQueryThatAttendsOnce) {
+  play_random_problems<32, Rows::keys>(14);
+  play_random_problems<64, Rows::keys>(15);
+}
+
+TEST(Sm90Tiles, EveryKeyIsSeenByAnIntervalThatMovesForward) {
+  for (int members = 1; members <= 20; ++members) {
+    for (int window = 1; window <= members; ++window) {
+      for (int stride = 1; stride <= window; ++stride) {
+        for (const bool causal : {false, true}) {
+          const Window axis{members, window, Divisor<int>(stride), causal};
+          Range before{0, 0};
+          for (int key = 0; key < members; ++key) {
+            const Range seen = seen_by<Rows::keys>(axis, key);
+            ASSERT_LT(seen.begin, seen.end);
+            ASSERT_LE(before.begin, seen.begin);
+            ASSERT_LE(before.end, seen.end);
+            before = seen;
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST(Sm90Tiles, CopiesFillConsecutiveRows) {

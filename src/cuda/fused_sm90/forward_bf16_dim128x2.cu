@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardBf16Dim128x2 = launch_forward<ForwardConfig<Bfloat, 128, 2>>;
+const Launch kForwardBf16Dim128x2 = launch_forward<Bfloat, 128, 2>;
 
 }  // namespace vicinal::cuda::sm90

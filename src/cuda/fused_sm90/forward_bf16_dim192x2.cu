@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardBf16Dim192x2 = launch_forward<ForwardConfig<Bfloat, 192, 2>>;
+const Launch kForwardBf16Dim192x2 = launch_forward<Bfloat, 192, 2>;
 
 }  // namespace vicinal::cuda::sm90

@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardBf16Dim256x2 = launch_forward<ForwardConfig<Bfloat, 256, 2>>;
+const Launch kForwardBf16Dim256x2 = launch_forward<Bfloat, 256, 2>;
 
 }  // namespace vicinal::cuda::sm90

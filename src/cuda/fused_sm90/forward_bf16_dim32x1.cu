@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardBf16Dim32x1 = launch_forward<ForwardConfig<Bfloat, 32, 1>>;
+const Launch kForwardBf16Dim32x1 = launch_forward<Bfloat, 32, 1>;
 
 }  // namespace vicinal::cuda::sm90

@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardBf16Dim32x2 = launch_forward<ForwardConfig<Bfloat, 32, 2>>;
+const Launch kForwardBf16Dim32x2 = launch_forward<Bfloat, 32, 2>;
 
 }  // namespace vicinal::cuda::sm90

@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardBf16Dim64x1 = launch_forward<ForwardConfig<Bfloat, 64, 1>>;
+const Launch kForwardBf16Dim64x1 = launch_forward<Bfloat, 64, 1>;
 
 }  // namespace vicinal::cuda::sm90

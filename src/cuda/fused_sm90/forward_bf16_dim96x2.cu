@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardBf16Dim96x2 = launch_forward<ForwardConfig<Bfloat, 96, 2>>;
+const Launch kForwardBf16Dim96x2 = launch_forward<Bfloat, 96, 2>;
 
 }  // namespace vicinal::cuda::sm90

@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardFp16Dim128x2 = launch_forward<ForwardConfig<Half, 128, 2>>;
+const Launch kForwardFp16Dim128x2 = launch_forward<Half, 128, 2>;
 
 }  // namespace vicinal::cuda::sm90

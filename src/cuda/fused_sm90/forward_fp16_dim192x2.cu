@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardFp16Dim192x2 = launch_forward<ForwardConfig<Half, 192, 2>>;
+const Launch kForwardFp16Dim192x2 = launch_forward<Half, 192, 2>;
 
 }  // namespace vicinal::cuda::sm90

@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardFp16Dim256x2 = launch_forward<ForwardConfig<Half, 256, 2>>;
+const Launch kForwardFp16Dim256x2 = launch_forward<Half, 256, 2>;
 
 }  // namespace vicinal::cuda::sm90

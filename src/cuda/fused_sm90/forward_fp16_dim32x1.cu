@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardFp16Dim32x1 = launch_forward<ForwardConfig<Half, 32, 1>>;
+const Launch kForwardFp16Dim32x1 = launch_forward<Half, 32, 1>;
 
 }  // namespace vicinal::cuda::sm90

@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardFp16Dim32x2 = launch_forward<ForwardConfig<Half, 32, 2>>;
+const Launch kForwardFp16Dim32x2 = launch_forward<Half, 32, 2>;
 
 }  // namespace vicinal::cuda::sm90

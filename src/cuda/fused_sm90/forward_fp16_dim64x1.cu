@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardFp16Dim64x1 = launch_forward<ForwardConfig<Half, 64, 1>>;
+const Launch kForwardFp16Dim64x1 = launch_forward<Half, 64, 1>;
 
 }  // namespace vicinal::cuda::sm90

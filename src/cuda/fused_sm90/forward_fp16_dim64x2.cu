@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardFp16Dim64x2 = launch_forward<ForwardConfig<Half, 64, 2>>;
+const Launch kForwardFp16Dim64x2 = launch_forward<Half, 64, 2>;
 
 }  // namespace vicinal::cuda::sm90

@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const ForwardLaunch kForwardFp16Dim96x2 = launch_forward<ForwardConfig<Half, 96, 2>>;
+const Launch kForwardFp16Dim96x2 = launch_forward<Half, 96, 2>;
 
 }  // namespace vicinal::cuda::sm90

@@ -56,6 +56,10 @@ class Barrier {
         : "memory");
     return over != 0;
   }
+  /// Arrives when what this thread has asked for by copy_4 and copy_16 is there.
+  __device__ void arrive_after_copies() {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(address()) : "memory");
+  }
   __device__ std::uint32_t address() const { return shared_address(&state_); }
 
  private:
@@ -98,9 +102,12 @@ __device__ inline void store_box(const CUtensorMap& map, std::uint32_t from, int
       : "memory");
 }
 
-/// 16 bytes, of which the first `bytes` are read and the others are zero, without a register between.
+/// 16 bytes, or 4, of which the first `bytes` are read and the others are zero, without a register between.
 __device__ inline void copy_16(std::uint32_t to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+__device__ inline void copy_4(std::uint32_t to, const void* from, int bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 __device__ inline void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kOpen>
@@ -117,24 +124,17 @@ __device__ inline void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+/// The same number, which the compiler takes for another each time: what depends on it is not computed far ahead, to
+/// lie in registers all the while.
+__device__ inline int computed_late(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 __device__ inline float exp2_approximate(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
-}
-
-/// The same on the multiply-add units, for x of at most 126, relative error 3e-6: two to the nearest integer goes into
-/// the exponent, and a polynomial to what is left.
-__device__ inline float exp2_by_polynomial(float x) {
-  constexpr float kRounds = 12582912;  // 1.5 * 2^23: sums with it end in an integer
-  x = fmaxf(x, -126.0F);
-  const float rounded = x + kRounds;
-  const float rest = x - (rounded - kRounds);
-  float power = fmaf(rest, 0.0095701F, 0.05591786F);
-  power = fmaf(power, rest, 0.24024745F);
-  power = fmaf(power, rest, 0.69312181F);
-  power = fmaf(power, rest, 0.99999926F);
-  return __uint_as_float(__float_as_uint(power) + (__float_as_uint(rounded) << 23));
 }
 
 __device__ inline void store_shared(std::uint32_t to, std::uint32_t word) {
@@ -144,6 +144,12 @@ __device__ inline void store_shared(std::uint32_t to, uint4 words) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(words.x), "r"(words.y), "r"(words.z),
                "r"(words.w)
                : "memory");
+}
+/// Two floats that follow each other.
+__device__ inline float2 load_shared_pair(std::uint32_t from) {
+  float2 pair;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "r"(from) : "memory");
+  return pair;
 }
 __device__ inline std::uint32_t load_shared(std::uint32_t from) {
   std::uint32_t word;

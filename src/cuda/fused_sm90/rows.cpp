@@ -1,5 +1,6 @@
 // The rows of the fused backend on Hopper.
 
+#include "cuda/fused_sm90/backward.h"
 #include "cuda/fused_sm90/forward.h"
 #include "cuda/fused_sm90/planner.h"
 #include "plan/registry.h"
@@ -18,6 +19,20 @@ constinit const KernelRow kFusedSm90Forward{
     .cost = cuda::sm90::forward_cost,
     .workspace = [](const Problem&, const Tiling&) { return std::size_t{0}; },
     .forward = cuda::sm90::forward,
+};
+
+constinit const KernelRow kFusedSm90Backward{
+    .name = "fused_sm90_backward",
+    .backend = "fused",
+    .operation = Operation::backward,
+    .device = DeviceType::cuda,
+    .supports = cuda::sm90::backward_supports,
+    .tiling = cuda::sm90::backward_tiling,
+    .tilings = cuda::sm90::backward_tilings,
+    .accepts = cuda::sm90::backward_accepts,
+    .cost = cuda::sm90::backward_cost,
+    .workspace = cuda::sm90::backward_workspace,
+    .backward = cuda::sm90::backward,
 };
 
 }  // namespace vicinal

@@ -1,17 +1,22 @@
 #include "cuda/fused_sm90/tiles.h"
 
 namespace vicinal::cuda::sm90 {
+namespace {
 
-TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling)
+std::int64_t heads_of(const Problem& grid, Rows rows) { return rows == Rows::queries ? grid.heads : grid.heads_kv; }
+
+}  // namespace
+
+TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling, Rows kind)
     : split_axis(0),
       warpgroups(1),
-      heads(grid.heads),
+      heads(heads_of(grid, kind)),
       heads_per_kv(grid.heads / grid.heads_kv),
       batch(static_cast<int>(grid.batch)),
-      extra_kv(static_cast<int>(grid.extra_kv)),
-      queries(tiling.query_tile, grid.dilation),
-      keys(tiling.key_tile, grid.dilation),
-      items(static_cast<int>(work_items(grid, tiling))) {
+      extra_kv(kind == Rows::queries ? static_cast<int>(grid.extra_kv) : 0),
+      rows(tiling.query_tile, grid.dilation),
+      columns(tiling.key_tile, grid.dilation),
+      items(static_cast<int>(work_items(grid, tiling, kind))) {
   for (int a = 0; a < 3; ++a) {
     const std::int64_t tile = tiling.query_tile[a] * tiling.block[a];
     axes[a] = {.extent = static_cast<int>(grid.layout[a]),
@@ -19,9 +24,9 @@ TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling)
                .window = static_cast<int>(grid.window[a]),
                .stride = Divisor<int>(grid.stride[a]),
                .causal = grid.causal[a],
-               .query_box = static_cast<int>(tiling.query_tile[a]),
-               .query_tile = static_cast<int>(tile),
-               .key_tile = Divisor<int>(tiling.key_tile[a]),
+               .row_box = static_cast<int>(tiling.query_tile[a]),
+               .row_tile = static_cast<int>(tile),
+               .column_tile = Divisor<int>(tiling.key_tile[a]),
                .tiles = Divisor<int>(ceil_div(group_members(grid.layout[a], grid.dilation[a], std::int64_t{0}), tile)),
                .groups = Divisor<int>(grid.dilation[a])};
     if (tiling.block[a] == 1) continue;
@@ -30,8 +35,8 @@ TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling)
   }
 }
 
-std::int64_t work_items(const Problem& grid, const Tiling& tiling) {
-  std::int64_t items = grid.batch * grid.heads * phase_count(grid);
+std::int64_t work_items(const Problem& grid, const Tiling& tiling, Rows rows) {
+  std::int64_t items = grid.batch * heads_of(grid, rows) * phase_count(grid);
   for (int a = 0; a < 3; ++a) {
     const std::int64_t members = group_members(grid.layout[a], grid.dilation[a], std::int64_t{0});
     items *= ceil_div(members, tiling.query_tile[a] * tiling.block[a]);

@@ -1,7 +1,10 @@
 #pragma once
 
-// The tiles of the Hopper kernels as data: which work there is, which tokens a tile holds, which keys a work item reads
-// and which of a tile's columns a query may see. Host and device: the same functions are tested without a GPU.
+// The tiles of the Hopper kernels as data: which work there is, which tokens a tile holds, which tokens a work item
+// reads and which of a tile's columns a row may see. Host and device: the same functions are tested without a GPU.
+//
+// Rows are the tokens that a kernel keeps, columns those that pass by. The forward pass and the gradient of queries
+// keep queries, which see keys; the gradients of keys and values keep keys, which see the queries that attend to them.
 
 #include <algorithm>
 #include <cstdint>
@@ -16,6 +19,18 @@ namespace vicinal::cuda::sm90 {
 
 using Range = BasicInterval<int>;
 using Window = BasicAxisWindow<int, Divisor<int>>;
+
+/// What the rows of a kernel are.
+enum class Rows : std::uint8_t { queries, keys };
+
+/// Columns that a row sees along one axis of one dilation group; never empty, begin and end both monotone in the row.
+template <Rows kRows>
+VICINAL_HOST_DEVICE constexpr Range seen_by(const Window& window, int row) {
+  if constexpr (kRows == Rows::queries)
+    return window.keys_of(row);
+  else
+    return window.queries_of(row);
+}
 
 VICINAL_HOST_DEVICE constexpr int smaller(int a, int b) { return a < b ? a : b; }
 VICINAL_HOST_DEVICE constexpr int larger(int a, int b) { return a > b ? a : b; }
@@ -84,22 +99,25 @@ struct TiledAxis {
   int window;
   Divisor<int> stride;
   bool causal;
-  int query_box;   ///< positions of the queries of one warpgroup
-  int query_tile;  ///< of all warpgroups together
-  Divisor<int> key_tile;
-  Divisor<int> tiles;   ///< query tiles along the axis in the largest group
+  int row_box;   ///< positions of the rows of one warpgroup
+  int row_tile;  ///< of all warpgroups together
+  Divisor<int> column_tile;
+  Divisor<int> tiles;   ///< row tiles along the axis in the largest group
   Divisor<int> groups;  ///< = dilation
 
   VICINAL_HOST_DEVICE constexpr int members(int group) const { return group_members(extent, groups, group); }
   VICINAL_HOST_DEVICE constexpr Window in_group(int group) const { return {members(group), window, stride, causal}; }
 };
 
-/// Query tiles of all heads and batch entries; those that only the larger dilation groups fill counted for all.
-std::int64_t work_items(const Problem& grid, const Tiling& tiling);
+/// Row tiles of all heads and batch entries; those that only the larger dilation groups fill counted for all.
+std::int64_t work_items(const Problem& grid, const Tiling& tiling, Rows rows = Rows::queries);
 
-/// All work of a launch. A work item is a query tile of one head and batch entry: one box of queries for each
-/// warpgroup, side by side along `split_axis`. Key tiles are laid from the corner of the halo of the whole query tile,
-/// those along the split axis outermost, so that each warpgroup needs consecutive ones.
+/// All work of a launch. A work item is a row tile of one head and batch entry: one box of rows for each warpgroup,
+/// side by side along `split_axis`. Column tiles are laid from the corner of the halo of the whole row tile, those
+/// along the split axis outermost, so that each warpgroup needs consecutive ones.
+///
+/// Where rows are keys, boxes of keys have the shape of the tiling's query tile, and tiles of queries that of its key
+/// tile; the heads are those of keys, and the tiles pass by once for each query head that shares one.
 struct TiledGrid {
   TiledAxis axes[3];
   int split_axis;
@@ -107,15 +125,15 @@ struct TiledGrid {
   Divisor<int> heads;
   Divisor<int> heads_per_kv;
   int batch;
-  int extra_kv;
-  TileShape queries;  ///< of one warpgroup
-  TileShape keys;
+  int extra_kv;    ///< columns beyond the grid; none where rows are keys
+  TileShape rows;  ///< of one warpgroup
+  TileShape columns;
   int items;
 
   TiledGrid() = default;
-  TiledGrid(const Problem& grid, const Tiling& tiling);
+  TiledGrid(const Problem& grid, const Tiling& tiling, Rows kind = Rows::queries);
 
-  /// Axes from the outermost to the innermost loop over key tiles.
+  /// Axes from the outermost to the innermost loop over column tiles.
   VICINAL_HOST_DEVICE constexpr int loop_axis(int loop) const {
     return loop == 0 ? split_axis : (loop <= split_axis ? loop - 1 : loop);
   }
@@ -126,13 +144,13 @@ struct WorkItem {
   int batch;
   int head;
   int group[3];
-  int origin[3];  ///< the first query of the tile, a position in its group
+  int origin[3];  ///< the first row of the tile, a position in its group
 
   VICINAL_HOST_DEVICE WorkItem(const TiledGrid& grid, int item) {
-    // Tiles fastest, so that those which run together share the keys of their halos.
+    // Tiles fastest, so that those which run together share the columns of their halos.
     for (int a = 2; a >= 0; --a) {
       const int rest = item / grid.axes[a].tiles;
-      origin[a] = (item - rest * grid.axes[a].tiles) * grid.axes[a].query_tile;
+      origin[a] = (item - rest * grid.axes[a].tiles) * grid.axes[a].row_tile;
       item = rest;
     }
     for (int a = 2; a >= 0; --a) {
@@ -147,43 +165,40 @@ struct WorkItem {
 
 /// One axis of a work item, as one warpgroup sees it. Tiles along the axis are numbered from the corner of the halo.
 struct AxisShare {
-  Range queries;   ///< of the warpgroup; may be none
-  int halo_begin;  ///< where key tiles are laid from
-  int key_tiles;   ///< none where a smaller dilation group has no such query tile
-  Range needed;    ///< tiles of which some query of the warpgroup sees a key
-  Range unmasked;  ///< tiles of which all queries of the warpgroup see all keys
-
-  AxisShare() = default;
-  /// Of the warpgroup with the `box`-th box of the query tile at `origin`.
-  VICINAL_HOST_DEVICE AxisShare(const TiledAxis& axis, int group, int origin, int box)
-      : queries{0, 0}, halo_begin(0), key_tiles(0), needed{0, 0}, unmasked{0, 0} {
-    const Window window = axis.in_group(group);
-    const int end = smaller(origin + axis.query_tile, window.members);
-    if (origin >= end) return;
-    halo_begin = window.keys_of(origin).begin;
-    key_tiles = tiles_up_to(axis, window.keys_of(end - 1).end);
-    const int first_query = origin + box * axis.query_box;
-    if (first_query >= end) return;
-    queries = {first_query, smaller(first_query + axis.query_box, end)};
-    const Range first = window.keys_of(queries.begin);
-    const Range last = window.keys_of(queries.end - 1);
-    needed = {(first.begin - halo_begin) / axis.key_tile, tiles_up_to(axis, last.end)};
-    unmasked = {tiles_up_to(axis, last.begin), (first.end - halo_begin) / axis.key_tile};
-  }
-
- private:
-  VICINAL_HOST_DEVICE constexpr int tiles_up_to(const TiledAxis& axis, int key) const {
-    return (key - halo_begin + axis.key_tile - 1) / axis.key_tile;
-  }
+  Range rows;        ///< of the warpgroup; may be none
+  int halo_begin;    ///< where column tiles are laid from
+  int column_tiles;  ///< none where a smaller dilation group has no such row tile
+  Range needed;      ///< tiles of which some row of the warpgroup sees a column
+  Range unmasked;    ///< tiles of which all rows of the warpgroup see all columns
 };
 
-/// The axes of a work item as warpgroup `warpgroup` sees it.
-VICINAL_HOST_DEVICE inline AxisShare axis_share(const TiledGrid& grid, int axis, int group, int origin, int warpgroup) {
-  return {grid.axes[axis], group, origin, axis == grid.split_axis ? warpgroup : 0};
+/// One axis of the work item with origin `origin` as warpgroup `warpgroup` sees it.
+template <Rows kRows>
+VICINAL_HOST_DEVICE inline AxisShare axis_share(const TiledGrid& grid, int axis_number, int group, int origin,
+                                                int warpgroup) {
+  const TiledAxis& axis = grid.axes[axis_number];
+  const int box = axis_number == grid.split_axis ? warpgroup : 0;
+  AxisShare share{{0, 0}, 0, 0, {0, 0}, {0, 0}};
+  const Window window = axis.in_group(group);
+  const int end = smaller(origin + axis.row_tile, window.members);
+  if (origin >= end) return share;
+  share.halo_begin = seen_by<kRows>(window, origin).begin;
+  const auto tiles_up_to = [&](int column) {
+    return (column - share.halo_begin + axis.column_tile - 1) / axis.column_tile;
+  };
+  share.column_tiles = tiles_up_to(seen_by<kRows>(window, end - 1).end);
+  const int first_row = origin + box * axis.row_box;
+  if (first_row >= end) return share;
+  share.rows = {first_row, smaller(first_row + axis.row_box, end)};
+  const Range first = seen_by<kRows>(window, share.rows.begin);
+  const Range last = seen_by<kRows>(window, share.rows.end - 1);
+  share.needed = {(first.begin - share.halo_begin) / axis.column_tile, tiles_up_to(last.end)};
+  share.unmasked = {tiles_up_to(last.begin), (first.end - share.halo_begin) / axis.column_tile};
+  return share;
 }
 
-/// Walks the key tiles of the grid, the last loop fastest.
-struct KeyTileCursor {
+/// Walks the column tiles of the grid, the last loop fastest.
+struct ColumnTileCursor {
   int at[3];  ///< tile along each loop
 
   VICINAL_HOST_DEVICE constexpr void next(int count1, int count2) {
@@ -200,28 +215,30 @@ struct KeyTileCursor {
   }
 };
 
-/// Keys that a row sees along an axis, relative to the halo. Rows without a query repeat the last.
-VICINAL_HOST_DEVICE constexpr Range keys_of_row(const Window& window, Range queries, int halo_begin, int position) {
-  const Range keys = window.keys_of(smaller(queries.begin + position, queries.end - 1));
-  return {keys.begin - halo_begin, keys.end - halo_begin};
+/// Columns that a row sees along an axis, relative to the halo. Rows without a token repeat the last.
+template <Rows kRows>
+VICINAL_HOST_DEVICE constexpr Range columns_of_row(const Window& window, Range rows, int halo_begin, int position) {
+  const Range seen = seen_by<kRows>(window, smaller(rows.begin + position, rows.end - 1));
+  return {seen.begin - halo_begin, seen.end - halo_begin};
 }
 
-/// The key tiles of a work item, those of the grid first, then extra tokens, and a warpgroup's share of them: which it
-/// attends to, and which it lets pass.
+/// The column tiles of a work item, those of the grid first, then extra tokens, and a warpgroup's share of them: which
+/// it attends to, and which it lets pass.
 struct Share {
   int total;
   int skipped_before, attended, skipped_after, extra;
   int count[2];  ///< tiles along the inner loops
 
   Share() = default;
-  /// From the number of key tiles along each axis and what the warpgroup sees along the split axis.
-  VICINAL_HOST_DEVICE Share(const TiledGrid& grid, const int (&key_tiles)[3], Range needed) {
-    const int outermost = grid.split_axis == 0 ? key_tiles[0] : (grid.split_axis == 1 ? key_tiles[1] : key_tiles[2]);
-    count[0] = grid.split_axis == 0 ? key_tiles[1] : key_tiles[0];
-    count[1] = grid.split_axis == 2 ? key_tiles[1] : key_tiles[2];
+  /// From the number of column tiles along each axis and what the warpgroup sees along the split axis.
+  VICINAL_HOST_DEVICE Share(const TiledGrid& grid, const int (&column_tiles)[3], Range needed) {
+    const int outermost =
+        grid.split_axis == 0 ? column_tiles[0] : (grid.split_axis == 1 ? column_tiles[1] : column_tiles[2]);
+    count[0] = grid.split_axis == 0 ? column_tiles[1] : column_tiles[0];
+    count[1] = grid.split_axis == 2 ? column_tiles[1] : column_tiles[2];
     const int plane = count[0] * count[1];
     const int tiles = outermost * plane;
-    extra = tiles == 0 ? 0 : (grid.extra_kv + grid.keys.volume - 1) / grid.keys.volume;
+    extra = tiles == 0 ? 0 : (grid.extra_kv + grid.columns.volume - 1) / grid.columns.volume;
     total = tiles + extra;
     skipped_before = needed.begin * plane;
     attended = needed.size() * plane;
@@ -230,11 +247,11 @@ struct Share {
 
   /// Tiles of the grid.
   VICINAL_HOST_DEVICE int tiles() const { return total - extra; }
-  /// Whether the warpgroup has no queries.
+  /// Whether the warpgroup has no rows.
   VICINAL_HOST_DEVICE bool idle() const { return attended == 0; }
 };
 
-/// What a warpgroup is to know of a key tile.
+/// What a warpgroup is to know of a column tile.
 struct alignas(16) TileNote {
   /// Bits of `what`: 1 << axis where some rows do not see the tile whole along that axis, ...
   static constexpr int kShort = 1 << 3;   ///< ... not all columns hold tokens: bits 8 to 15 count those that do,
@@ -246,8 +263,8 @@ struct alignas(16) TileNote {
   /// Tile `number` of the work item; `masked` has the bits of the axes.
   VICINAL_HOST_DEVICE static int make(const TiledGrid& grid, const Share& share, int number, int columns, int masked) {
     const int extra_tile = number - share.tiles();
-    int filled = grid.keys.volume;
-    if (extra_tile >= 0) filled = smaller(grid.extra_kv - extra_tile * grid.keys.volume, filled);
+    int filled = grid.columns.volume;
+    if (extra_tile >= 0) filled = smaller(grid.extra_kv - extra_tile * grid.columns.volume, filled);
     const int is_short = filled < columns ? kShort : 0;
     return masked | is_short | filled << 8;
   }
@@ -256,7 +273,7 @@ struct alignas(16) TileNote {
   VICINAL_HOST_DEVICE static constexpr bool touched(int what) { return (what & (kShort | kSigned | 7)) != 0; }
 };
 
-/// Which columns of a key tile a thread of the matrix product may keep.
+/// Which columns of a tile a thread of the matrix product may keep.
 ///
 /// A thread holds, of each of its rows, columns 8 j + 2 l + e for its lane l of four and e of {0, 1}: bit 2 j + e of a
 /// mask. Along each axis a row sees an interval of the tile's positions, so its mask is the intersection over the axes
@@ -299,23 +316,23 @@ struct ColumnMasks {
     return prefix[kAxisPrefixes + count][lane];
   }
 
-  /// Columns at positions of `keys` relative to the tile; `table` is where the prefixes of the axis begin.
-  VICINAL_HOST_DEVICE std::uint32_t along(int table, int extent, Range keys, int lane) const {
-    return prefix[table + clamped(keys.end, 0, extent)][lane] & ~prefix[table + clamped(keys.begin, 0, extent)][lane];
+  /// Columns at positions of `seen` relative to the tile; `table` is where the prefixes of the axis begin.
+  VICINAL_HOST_DEVICE std::uint32_t along(int table, int extent, Range seen, int lane) const {
+    return prefix[table + clamped(seen.end, 0, extent)][lane] & ~prefix[table + clamped(seen.begin, 0, extent)][lane];
   }
 
-  /// Columns that two rows see of a key tile. `keys(row, axis)` are those that the first or the second sees along an
+  /// Columns that two rows see of a tile. `seen_by(row, axis)` are those that the first or the second sees along an
   /// axis, relative to the halo.
-  template <class Keys>
-  VICINAL_HOST_DEVICE void visible(const TiledGrid& grid, const TileNote& note, Keys keys, int lane,
+  template <class SeenBy>
+  VICINAL_HOST_DEVICE void visible(const TiledGrid& grid, const TileNote& note, SeenBy seen_by, int lane,
                                    std::uint32_t (&columns)[2]) const {
     columns[0] = columns[1] = (note.what & TileNote::kShort) == 0 ? ~0U : first_columns(note.what >> 8 & 0xFF, lane);
     int table = 0;
     for (int a = 0; a < 3; ++a) {
-      const int tile = grid.axes[a].key_tile;
+      const int tile = grid.axes[a].column_tile;
       if ((note.what >> a & 1) != 0) {
         for (int r = 0; r < 2; ++r) {
-          const Range seen = keys(r, a);
+          const Range seen = seen_by(r, a);
           columns[r] &= along(table, tile, {seen.begin - note.begin[a], seen.end - note.begin[a]}, lane);
         }
       }

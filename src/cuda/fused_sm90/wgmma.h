@@ -132,6 +132,13 @@ __device__ inline void pin(float (&sums)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
+/// Nor the making of operands in registers.
+template <int kCount>
+__device__ inline void pin(std::uint32_t (&operands)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(operands[i])::"memory");
+}
+
 #endif  // VICINAL_HOPPER_CODE
 
 }  // namespace vicinal::cuda::sm90

@@ -1,0 +1,71 @@
+#include "cuda/fused_sm90/backward.h"
+
+#include <array>
+
+#include "cuda/fused_sm90/delta.h"
+#include "cuda/fused_sm90/parameters.h"
+
+namespace vicinal::cuda::sm90 {
+namespace {
+
+/// The passes of one class.
+struct Passes {
+  const Launch* over_queries;
+  std::array<const Launch*, 2> over_keys;  ///< one, or two
+};
+
+constexpr std::array<Passes, kBackwardClasses.size()> kFp16{
+    {{&kGradQueryFp16Dim32x1, {&kGradKeyValueFp16Dim32x1, nullptr}},
+     {&kGradQueryFp16Dim32x2, {&kGradKeyValueFp16Dim32x2, nullptr}},
+     {&kGradQueryFp16Dim64x1, {&kGradKeyValueFp16Dim64x1, nullptr}},
+     {&kGradQueryFp16Dim64x2, {&kGradKeyValueFp16Dim64x2, nullptr}},
+     {&kGradQueryFp16Dim96x2, {&kGradKeyValueFp16Dim96x2, nullptr}},
+     {&kGradQueryFp16Dim128x2, {&kGradKeyValueFp16Dim128x2, nullptr}},
+     {&kGradQueryFp16Dim192x2, {&kGradKeyFp16Dim192x2, &kGradValueFp16Dim192x2}},
+     {&kGradQueryFp16Dim256x2, {&kGradKeyFp16Dim256x2, &kGradValueFp16Dim256x2}}}};
+constexpr std::array<Passes, kBackwardClasses.size()> kBf16{
+    {{&kGradQueryBf16Dim32x1, {&kGradKeyValueBf16Dim32x1, nullptr}},
+     {&kGradQueryBf16Dim32x2, {&kGradKeyValueBf16Dim32x2, nullptr}},
+     {&kGradQueryBf16Dim64x1, {&kGradKeyValueBf16Dim64x1, nullptr}},
+     {&kGradQueryBf16Dim64x2, {&kGradKeyValueBf16Dim64x2, nullptr}},
+     {&kGradQueryBf16Dim96x2, {&kGradKeyValueBf16Dim96x2, nullptr}},
+     {&kGradQueryBf16Dim128x2, {&kGradKeyValueBf16Dim128x2, nullptr}},
+     {&kGradQueryBf16Dim192x2, {&kGradKeyBf16Dim192x2, &kGradValueBf16Dim192x2}},
+     {&kGradQueryBf16Dim256x2, {&kGradKeyBf16Dim256x2, &kGradValueBf16Dim256x2}}}};
+
+}  // namespace
+
+std::size_t backward_workspace(const Problem& grid, const Tiling&) {
+  return static_cast<std::size_t>(grid.batch * grid.heads * grid.tokens()) * sizeof(float);
+}
+
+void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {
+  const View delta = delta_view(grid, execution.workspace);
+  compute_delta(grid, t, delta, execution.stream);
+
+  Parameters queries = parameters_of(
+      grid, tiling, Rows::queries,
+      {.row = {t.query, t.grad_output}, .key = t.key, .value = t.value, .extra_key = {}, .extra_value = {}});
+  queries.rows[0] = t.grad_query;
+  queries.rows[1] = t.logsumexp;
+  queries.rows[2] = delta;
+  queries.wide_stores = has_wide_rows(t.grad_query, grid.dim);
+
+  Parameters keys = parameters_of(
+      grid, tiling, Rows::keys,
+      {.row = {t.key, t.value}, .key = t.query, .value = t.grad_output, .extra_key = {}, .extra_value = {}});
+  keys.rows[0] = t.grad_key;
+  keys.rows[1] = t.grad_value;
+  keys.logsumexp = t.logsumexp;
+  keys.delta = delta;
+  keys.wide_stores = has_wide_rows(t.grad_key, grid.dim) && has_wide_rows(t.grad_value, grid.dim_v);
+
+  const auto& passes = grid.dtype == DType::fp16 ? kFp16 : kBf16;
+  const Passes& pass = passes[instance_of(kBackwardClasses, grid, queries.grid.warpgroups)];
+  (*pass.over_queries)(grid, queries, execution.stream);
+  for (const Launch* launch : pass.over_keys) {
+    if (launch != nullptr) (*launch)(grid, keys, execution.stream);
+  }
+}
+
+}  // namespace vicinal::cuda::sm90

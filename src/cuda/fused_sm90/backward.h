@@ -1,0 +1,21 @@
+#pragma once
+
+// The fused backward pass on Hopper, for code that includes no CUDA header.
+
+#include <cstddef>
+
+#include "core/view.h"
+#include "vicinal/attention.h"
+#include "vicinal/plan.h"
+
+namespace vicinal::cuda::sm90 {
+
+/// Bytes of delta = rowsum(dO O) - dLSE, one float for each query of each head.
+std::size_t backward_workspace(const Problem& grid, const Tiling& tiling);
+
+/// Launches. Takes what `backward_supports` (planner.h) allows, tiles that `backward_accepts` allows, and any strides.
+/// Every gradient is summed by one warpgroup in a fixed order: the same bits in every run, on any number of
+/// multiprocessors.
+void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& tensors, const Execution& execution);
+
+}  // namespace vicinal::cuda::sm90

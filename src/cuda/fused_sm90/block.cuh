@@ -1,0 +1,135 @@
+#pragma once
+
+// What the roles of a block of the fused Hopper kernels share.
+//
+// A block keeps *rows*, a box of up to 64 tokens for each consumer warpgroup, and lets tiles of *columns* pass by
+// (tiles.h). Of a token it reads up to two vectors: of head dim (`key`: a key, or a query where rows are keys), of
+// which scores are made, and of value dim (`value`: a value, or a gradient of the output).
+
+#include <cstdint>
+
+#include "core/view.h"
+#include "cuda/fused_sm90/classes.h"
+#include "cuda/fused_sm90/ptx.h"
+#include "cuda/fused_sm90/tiles.h"
+
+namespace vicinal::cuda::sm90 {
+
+/// What a kernel computes.
+enum class Pass : std::uint8_t {
+  forward,         ///< rows are queries: output and logsumexp
+  grad_query,      ///< rows are queries
+  grad_key_value,  ///< rows are keys
+  grad_key,        ///< the same in two kernels, for head dims at which registers do not hold both gradients
+  grad_value
+};
+
+constexpr Rows rows_of(Pass pass) {
+  return pass == Pass::forward || pass == Pass::grad_query ? Rows::queries : Rows::keys;
+}
+
+template <class ElementType, Pass kPassOf, int kDimClass, int kWarpgroupCount>
+struct KernelConfig {
+  static constexpr const auto& kClasses = kPassOf == Pass::forward ? kForwardClasses : kBackwardClasses;
+  static constexpr KernelClass kClass = kClasses[class_index(kClasses, kDimClass, kWarpgroupCount)];
+
+  using Element = ElementType;
+  static constexpr Pass kPass = kPassOf;
+  static constexpr Rows kRows = rows_of(kPass);
+  /// Vectors of each row that are kept: those of head dim, and those of value dim where dP is computed.
+  static constexpr int kRowTensors = kPass == Pass::forward || kPass == Pass::grad_value ? 1 : 2;
+  /// Whether columns, which are queries, come with their logsumexp and delta.
+  static constexpr bool kHasStatistics = kRows == Rows::keys;
+  /// In the forward pass values are wanted a tile later than keys.
+  static constexpr int kValueLag = kPass == Pass::forward ? 1 : 0;
+  static constexpr int kDim = kClass.dim;  ///< of all vectors in registers and products, zero-padded
+  static constexpr int kWarpgroups = kClass.warpgroups;
+  static constexpr int kColumns = kClass.columns;
+  static constexpr int kStages = kClass.stages;
+  static constexpr int kRowStages = kClass.row_stages;
+  static constexpr int kChunks = (kDim + kChunk - 1) / kChunk;
+  static constexpr int kBlocks = kClass.blocks;
+  static constexpr int kConsumers = 128 * kWarpgroups;
+  /// A warpgroup where it gives registers to the consumers, else a warp.
+  static constexpr int kProducers = kBlocks == 1 ? 128 : 32;
+  static constexpr int kThreads = kConsumers + kProducers;
+  /// Registers a thread: at the launch where one block has the multiprocessor, and then, moved by setmaxnreg.
+  static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
+  static constexpr int kProducerRegisters = 56;
+  static constexpr int kConsumerRegisters =
+      (kThreads * kLaunchRegisters - kProducers * kProducerRegisters) / kConsumers / 8 * 8;
+  static_assert(kBlocks > 1 ||
+                    kProducers * kProducerRegisters + kConsumers * kConsumerRegisters <= kThreads * kLaunchRegisters,
+                "the consumers would wait for registers for ever");
+};
+
+/// Tensors that a pass reads or writes row by row: the output and logsumexp; the gradient of queries, logsumexp and
+/// delta; the gradients of keys and of values.
+inline constexpr int kRowViews = 3;
+
+/// What a warpgroup is to know of a work item.
+struct alignas(16) ItemNote {
+  int skipped_before;             ///< tiles to let pass first; negative where there is no more work
+  int attended;                   ///< tiles of the grid; 0 where the warpgroup has no rows
+  int skipped_after;              ///< tiles to let pass then
+  int extra;                      ///< tiles of extra tokens
+  std::int64_t first[kRowViews];  ///< elements to the first token of the box, in each of the views
+  std::uint32_t members;          ///< positions along each axis that hold a token, a byte each
+};
+
+/// Of a query, where it is a column.
+template <int kColumns>
+struct ColumnStatistics {
+  float logsumexp[kColumns];
+  float delta[kColumns];  ///< rowsum(dO O) - dLSE
+};
+
+template <class Config>
+struct SharedMemory {
+  static constexpr int kRowBytes = 128;
+  using RowBox = std::uint8_t[Config::kChunks][kWarpgroupRows][kRowBytes];
+  using ColumnTile = std::uint8_t[Config::kChunks][Config::kColumns][kRowBytes];
+
+  alignas(1024) RowBox row[Config::kRowStages][Config::kRowTensors][Config::kWarpgroups];
+  ColumnTile key[Config::kStages];
+  ColumnTile value[Config::kStages];
+  alignas(1024) std::uint8_t output[Config::kConsumers / 32][16][kRowBytes];  ///< of each warp, on its way out
+  ColumnMasks<Config::kColumns> masks;
+  ItemNote item[Config::kRowStages][Config::kWarpgroups];
+  TileNote tile[Config::kStages][Config::kWarpgroups];
+  /// What rows at each position of a box see along the first axis, then along the second, then along the third.
+  Range row_columns[Config::kRowStages][Config::kWarpgroups][kWarpgroupRows + 2];
+  std::int64_t row_offset[kRowViews][kWarpgroupRows];  ///< elements from a box's first token, in each of the views
+  PackedPosition row_position[kWarpgroupRows];
+  PackedPosition column_position[Config::kColumns];
+  Barrier row_full[Config::kRowStages], row_empty[Config::kRowStages];
+  Barrier key_full[Config::kStages], key_empty[Config::kStages];
+  Barrier value_full[Config::kStages], value_empty[Config::kStages];
+  alignas(16) ColumnStatistics<Config::kHasStatistics ? Config::kColumns : 4> statistics
+      [Config::kHasStatistics ? Config::kStages : 1];  ///< with the keys of a stage
+};
+
+#if VICINAL_HOPPER_CODE
+
+/// Where a role is in a ring of stages.
+template <int kStages>
+struct RingPosition {
+  int stage = 0;
+  int phase = 0;
+
+  __device__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      phase ^= 1;
+    }
+  }
+};
+
+__device__ inline std::int64_t token_offset(const View& view, int batch, const int (&token)[3], int head) {
+  return batch * view.batch_stride + token[0] * view.axis_stride[0] + token[1] * view.axis_stride[1] +
+         token[2] * view.axis_stride[2] + head * view.head_stride;
+}
+
+#endif  // VICINAL_HOPPER_CODE
+
+}  // namespace vicinal::cuda::sm90

@@ -1,0 +1,220 @@
+#pragma once
+
+// What the consumer warpgroups of all fused Hopper kernels do: wait for tiles, multiply, find what rows see, and write
+// rows.
+
+#include "cuda/fused_sm90/block.cuh"
+#include "cuda/fused_sm90/parameters.h"
+#include "cuda/fused_sm90/wgmma.h"
+
+namespace vicinal::cuda::sm90 {
+
+#if VICINAL_HOPPER_CODE
+
+inline constexpr float kLog2E = 1.44269504088896341F;
+
+template <class Element>
+__device__ inline std::uint32_t packed(float low, float high) {
+  std::uint32_t result;
+  if constexpr (ElementTraits<Element>::kDType == DType::fp16) {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
+  } else {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
+  }
+  return result;
+}
+
+template <class Element>
+__device__ inline float2 unpacked(std::uint32_t pair) {
+  return {widened(Element{static_cast<std::uint16_t>(pair)}), widened(Element{static_cast<std::uint16_t>(pair >> 16)})};
+}
+
+/// One consumer warpgroup: 64 rows.
+template <class Config>
+class Consumer {
+ protected:
+  using Element = typename Config::Element;
+  using ColumnTile = typename SharedMemory<Config>::ColumnTile;
+  static constexpr int kScores = Config::kColumns / 2;  // registers of a thread
+  static constexpr int kSums = Config::kDim / 2;
+  static constexpr int kDepth = 16;  // of one product
+
+  /// Where a box goes: as in ItemNote.
+  struct Place {
+    std::int64_t first[kRowViews];
+    std::uint32_t members;
+  };
+
+  __device__ Consumer(const Parameters& p, SharedMemory<Config>& shared, int warpgroup)
+      : p_(p),
+        shared_(shared),
+        warpgroup_(warpgroup),
+        warp_(static_cast<int>(threadIdx.x) / 32 % 4),
+        lane_(static_cast<int>(threadIdx.x) % 32) {
+    for (int r = 0; r < 2; ++r) {
+      const PackedPosition at = shared_.row_position[row(r)];
+      if (at.holds_token()) at_[r] = at;
+    }
+  }
+
+  /// The first of this thread's rows, or the second.
+  __device__ int row(int i) const { return warp_ * 16 + i * 8 + computed_late(lane_) / 4; }
+
+  __device__ void release(Barrier& empty) const {
+    if (lane_ == 0) empty.arrive();
+  }
+
+  /// Lets tiles pass that this warpgroup does not need. They are waited for, so that no stage is released twice.
+  __device__ void skip(int count) {
+#pragma unroll 1
+    for (int t = 0; t < count; ++t) {
+      shared_.key_full[key_ring_.stage].wait(key_ring_.phase);
+      release(shared_.key_empty[key_ring_.stage]);
+      key_ring_.advance();
+      shared_.value_full[value_ring_.stage].wait(value_ring_.phase);
+      release(shared_.value_empty[value_ring_.stage]);
+      value_ring_.advance();
+    }
+  }
+
+  /// Waits for the next key tile, if it was not `there` when last looked for, and reads its note.
+  __device__ void await_keys(bool there = false) {
+    if (!there) shared_.key_full[key_ring_.stage].wait(key_ring_.phase);
+    what_ = shared_.tile[key_ring_.stage][warpgroup_].what;
+  }
+
+  /// scores = the rows' vectors of one kind x those of a tile, begun.
+  __device__ void begin_scores(float (&scores)[kScores], int kind, const ColumnTile& tile) {
+    const std::uint64_t rows =
+        tile_descriptor(shared_address(&shared_.row[row_ring_.stage][kind][warpgroup_]), 1024, 0);
+    const std::uint64_t columns = tile_descriptor(shared_address(&tile), 1024, 0);
+    pin(scores);
+    open_products();
+#pragma unroll
+    for (int k = 0; k < Config::kDim / kDepth; ++k) {
+      const int chunk = k * kDepth / kChunk;
+      const int within = k * kDepth % kChunk * static_cast<int>(sizeof(Element));
+      Wgmma<Config::kColumns>::template multiply<Element>(scores, advanced(rows, chunk * kWarpgroupRows * 128 + within),
+                                                          advanced(columns, chunk * Config::kColumns * 128 + within),
+                                                          k > 0);
+    }
+    close_products();
+  }
+
+  /// sums (+)= weights x the vectors of a tile, begun.
+  __device__ void begin_sums(float (&sums)[kSums], const std::uint32_t (&weights)[kScores / 2], const ColumnTile& tile,
+                             bool adds = true) {
+    const std::uint64_t columns = tile_descriptor(shared_address(&tile), 1024, Config::kColumns * 128);
+    pin(sums);
+    open_products();
+#pragma unroll
+    for (int k = 0; k < Config::kColumns / kDepth; ++k) {
+      Wgmma<Config::kDim>::template accumulate<Element>(sums, weights + 4 * k, advanced(columns, k * kDepth * 128),
+                                                        k > 0 || adds);
+    }
+    close_products();
+  }
+
+  /// Which columns of the key tile each row sees, found while the tensor cores multiply.
+  __device__ void find_visible() {
+    if (!TileNote::touched(what_)) return;
+    const Range* table = shared_.row_columns[row_ring_.stage][warpgroup_];
+    const int* extent = p_.grid.rows.extent;
+    const auto seen = [&](int r, int axis) {
+      return table[(axis > 0 ? extent[0] : 0) + (axis > 1 ? extent[1] : 0) + at_[r].along(axis)];
+    };
+    shared_.masks.visible(p_.grid, shared_.tile[key_ring_.stage][warpgroup_], seen, lane_ % 4, visible_);
+  }
+
+  /// Whether the row of a score, of this thread's registers, sees its column; where the tile is touched.
+  __device__ bool sees(int score) const { return (visible_[score / 2 % 2] >> (score / 4 * 2 + score % 2) & 1) != 0; }
+
+  /// Whether a row of the box holds a token.
+  __device__ static bool is_member(PackedPosition at, std::uint32_t members) {
+    // With the top bit of each byte set nothing is borrowed: it stays set where the position is not below.
+    constexpr std::uint32_t kTop = 0x808080;
+    return (((at.bits() | kTop) - members) & kTop) == 0;
+  }
+
+  /// Elements from the beginning of a view to one of its rows; `row` is a row of the box that holds a token.
+  __device__ std::int64_t offset_of(const Place& place, int view, int row) const {
+    return place.first[view] + shared_.row_offset[view][row];
+  }
+
+  /// Writes the rows of the box, each multiplied by a factor, to one of the views, whose vectors have `dim` elements.
+  __device__ void write_rows(const Place& place, int view, const float (&sums)[kSums], const float (&factor)[2],
+                             int dim) {
+    // On the way out lane l writes piece l % 8 of rows l / 8, l / 8 + 4, ...
+    const int lane = computed_late(lane_);
+    constexpr int kWidth = 8;
+    constexpr int kPasses = 4;
+    Element* to[kPasses];
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int r = warp_ * 16 + pass * 4 + lane / 8;
+      to[pass] = is_member(shared_.row_position[r], place.members)
+                     ? static_cast<Element*>(p_.rows[view].data) + offset_of(place, view, r) + lane % 8 * kWidth
+                     : nullptr;
+    }
+    const int slot = warpgroup_ * 4 + warp_;
+#pragma unroll
+    for (int chunk = 0; chunk < Config::kChunks; ++chunk) {
+      __syncwarp();
+#pragma unroll
+      for (int j = 0; j < 8 && (chunk * 8 + j) * 4 < kSums; ++j) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const float* o = sums + (chunk * 8 + j) * 4 + 2 * i;
+          const int r = lane / 4 + 8 * i;
+          store_shared(shared_address(&shared_.output[slot][r][(j ^ r % 8) * 16 + lane % 4 * 4]),
+                       packed<Element>(o[0] * factor[i], o[1] * factor[i]));
+        }
+      }
+      __syncwarp();
+      const int columns = dim - chunk * kChunk - lane % 8 * kWidth;  // from this piece on
+      if (columns <= 0) continue;
+#pragma unroll
+      for (int pass = 0; pass < kPasses; ++pass) {
+        if (to[pass] == nullptr) continue;
+        const int r = pass * 4 + lane / 8;
+        store_piece(to[pass] + chunk * kChunk,
+                    load_shared_16(shared_address(&shared_.output[slot][r][(lane % 8 ^ r % 8) * 16])), columns);
+      }
+    }
+  }
+
+  __device__ void store_piece(Element* to, uint4 words, int columns) const {
+    if (p_.wide_stores) {
+      *reinterpret_cast<uint4*>(to) = words;
+      return;
+    }
+    const std::uint32_t word[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      if (e < columns) to[e].bits = static_cast<std::uint16_t>(word[e / 2] >> (e % 2 * 16));
+    }
+  }
+
+  __device__ static Place place_of(const ItemNote& note) {
+    Place place{{}, note.members};
+#pragma unroll
+    for (int v = 0; v < kRowViews; ++v) place.first[v] = note.first[v];
+    return place;
+  }
+
+  const Parameters& p_;
+  SharedMemory<Config>& shared_;
+  int warpgroup_;
+  int warp_;
+  int lane_;
+  RingPosition<Config::kRowStages> row_ring_;
+  RingPosition<Config::kStages> key_ring_, value_ring_;
+
+  PackedPosition at_[2];      // of this thread's rows; rows without a token see what the first does
+  int what_;                  // of the key tile: TileNote
+  std::uint32_t visible_[2];  // of its columns by each row, if it is touched
+};
+
+#endif  // VICINAL_HOPPER_CODE
+
+}  // namespace vicinal::cuda::sm90

@@ -1,0 +1,108 @@
+#include "cuda/fused_sm90/delta.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cuda/common/grid.h"
+#include "cuda/common/launch.cuh"
+
+namespace vicinal::cuda::sm90 {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kLanes = 8;  // that share a row: 64 elements of 16 bytes each
+
+template <class Element, class Index>
+struct DeltaParameters {
+  cuda::Rows<Index> rows;
+  Index tokens;
+  int dim_v;
+  Strided<const Element, Index> output, grad_output;
+  Strided<const float, Index> grad_logsumexp;
+  float* delta;  // [B, H, tokens]
+};
+
+template <class Element, class Index, int kVector>
+__global__ void __launch_bounds__(kThreads) delta_kernel(const DeltaParameters<Element, Index> p) {
+  const auto lane = static_cast<int>(threadIdx.x) % kLanes;
+  const auto step = static_cast<Index>(gridDim.x) * (kThreads / kLanes);
+  const Index first = static_cast<Index>(blockIdx.x) * (kThreads / kLanes) + static_cast<Index>(threadIdx.x) / kLanes;
+  // All lanes of a warp stay, as they add up what they have.
+  for (Index base = first - first % (32 / kLanes); base < p.rows.count; base += step) {
+    const Index row = base + first % (32 / kLanes);
+    const bool exists = row < p.rows.count;
+    const Place<Index> at = p.rows.place(exists ? row : p.rows.count - 1);
+    const Element* output = p.output.row(at);
+    const Element* grad_output = p.grad_output.row(at);
+    float sum = 0;
+    for (int column = lane * kVector; column < p.dim_v; column += kLanes * kVector) {
+      const auto o = load<kVector>(output + column);
+      const auto g = load<kVector>(grad_output + column);
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) sum += widened(o.values[i]) * widened(g.values[i]);
+    }
+#pragma unroll
+    for (int distance = kLanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(~0U, sum, distance);
+    if (lane != 0 || !exists) continue;
+    if (p.grad_logsumexp.data != nullptr) sum -= *p.grad_logsumexp.row(at);
+    const Index token = row / p.rows.heads - at.batch * p.tokens;
+    p.delta[(at.batch * p.rows.heads + at.head) * p.tokens + token] = sum;
+  }
+}
+
+template <class Element, class Index, int kVector>
+void launch(const Problem& grid, const BackwardViews& t, const View& delta, void* stream) {
+  const DeltaParameters<Element, Index> p{.rows = cuda::Rows<Index>(grid, grid.heads),
+                                          .tokens = static_cast<Index>(grid.tokens()),
+                                          .dim_v = static_cast<int>(grid.dim_v),
+                                          .output = Strided<const Element, Index>(t.output),
+                                          .grad_output = Strided<const Element, Index>(t.grad_output),
+                                          .grad_logsumexp = Strided<const float, Index>(t.grad_logsumexp),
+                                          .delta = static_cast<float*>(delta.data)};
+  const Launcher launcher(grid, stream);
+  const std::int64_t rows = grid.batch * grid.tokens() * grid.heads;
+  const unsigned blocks = launcher.blocks((rows + kThreads / kLanes - 1) / (kThreads / kLanes), kThreads);
+  launcher.launch("fused_sm90_backward (delta)", delta_kernel<Element, Index, kVector>, blocks, kThreads, 0, p);
+}
+
+template <class Element>
+void compute(const Problem& grid, const BackwardViews& t, const View& delta, void* stream) {
+  const Reach reach = Reach(grid)
+                          .rows(t.output, grid.heads, grid.dim_v, true)
+                          .rows(t.grad_output, grid.heads, grid.dim_v, true)
+                          .rows(t.grad_logsumexp, grid.heads, 1, false)
+                          .items(grid.batch * grid.tokens() * grid.heads);
+  if (!reach.fits_32_bits()) {
+    launch<Element, std::int64_t, 1>(grid, t, delta, stream);
+  } else if (reach.aligned()) {
+    launch<Element, std::int32_t, kWidth<Element>>(grid, t, delta, stream);
+  } else {
+    launch<Element, std::int32_t, 1>(grid, t, delta, stream);
+  }
+}
+
+}  // namespace
+
+View delta_view(const Problem& grid, void* workspace) {
+  View view;
+  view.data = workspace;
+  view.dtype = DType::fp32;
+  std::int64_t stride = 1;
+  for (int a = 2; a >= 0; --a) {
+    view.axis_stride[a] = stride;
+    stride *= grid.layout[a];
+  }
+  view.head_stride = stride;
+  view.batch_stride = stride * grid.heads;
+  return view;
+}
+
+void compute_delta(const Problem& grid, const BackwardViews& tensors, const View& delta, void* stream) {
+  if (grid.dtype == DType::fp16) {
+    compute<Half>(grid, tensors, delta, stream);
+  } else {
+    compute<Bfloat>(grid, tensors, delta, stream);
+  }
+}
+
+}  // namespace vicinal::cuda::sm90

@@ -1,0 +1,7 @@
+#include "cuda/fused_sm90/backward.cuh"
+
+namespace vicinal::cuda::sm90 {
+
+const Launch kGradQueryFp16Dim32x2 = launch_grad_query<Half, 32, 2>;
+
+}  // namespace vicinal::cuda::sm90

@@ -1,0 +1,7 @@
+#include "cuda/fused_sm90/backward.cuh"
+
+namespace vicinal::cuda::sm90 {
+
+const Launch kGradValueFp16Dim256x2 = launch_over_keys<Half, Pass::grad_value, 256, 2>;
+
+}  // namespace vicinal::cuda::sm90

@@ -1,0 +1,105 @@
+#pragma once
+
+// The frame of the fused Hopper kernels. A block takes work items in turns: the last warps produce (producer.cuh), they
+// fill rings of tiles by the copy engine (or, where strides forbid that, with all of their threads), ahead across work
+// items; the others consume (consumer.cuh), one warpgroup for each box of rows.
+
+#include <cuda_runtime.h>
+
+#include "cuda/common/grid.h"
+#include "cuda/common/launch.cuh"
+#include "cuda/fused_sm90/consumer.cuh"
+#include "cuda/fused_sm90/producer.cuh"
+
+namespace vicinal::cuda::sm90 {
+
+#if VICINAL_HOPPER_CODE
+
+/// Zeros everywhere that tiles may not fill, tables, barriers.
+template <class Config>
+__device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
+  using Masks = ColumnMasks<Config::kColumns>;
+  const int thread = static_cast<int>(threadIdx.x);
+  const TiledGrid& grid = p.grid;
+  if (p.dim < Config::kDim || p.dim_v < Config::kDim || grid.columns.volume < Config::kColumns) {
+    const auto clear = [&](const void* first, const void* last) {
+      const std::uint32_t end = shared_address(last);
+#pragma unroll 1
+      for (std::uint32_t at = shared_address(first) + 16 * thread; at < end; at += 16 * Config::kThreads) {
+        store_shared(at, uint4{0, 0, 0, 0});
+      }
+    };
+    clear(&shared.row, &shared.output);
+    if constexpr (Config::kHasStatistics) clear(&shared.statistics, &shared.statistics + 1);
+  }
+#pragma unroll 1
+  for (int i = thread; i < kWarpgroupRows; i += Config::kThreads) {
+    const PackedPosition at(grid.rows, i);
+    int token[3];
+    for (int a = 0; a < 3; ++a) token[a] = at.along(a) * grid.axes[a].dilation;
+    shared.row_position[i] = at;
+    for (int v = 0; v < kRowViews; ++v) shared.row_offset[v][i] = token_offset(p.rows[v], 0, token, 0);
+  }
+#pragma unroll 1
+  for (int i = thread; i < Config::kColumns; i += Config::kThreads) shared.column_position[i] = {grid.columns, i};
+  if (thread == 0) {
+    const int fills = p.by_copy_engine ? 1 : Config::kProducers;
+    const int statistics = Config::kHasStatistics && p.by_copy_engine ? 32 : 0;  // one for each thread that copies them
+    const int releases = 4 * Config::kWarpgroups;                                // one for each warp
+    for (int s = 0; s < Config::kRowStages; ++s) {
+      shared.row_full[s].init(fills);
+      shared.row_empty[s].init(releases);
+    }
+    for (int s = 0; s < Config::kStages; ++s) {
+      shared.key_full[s].init(fills + 1 + statistics);  // and the note
+      shared.key_empty[s].init(releases);
+      shared.value_full[s].init(fills);
+      shared.value_empty[s].init(releases);
+    }
+    fence_barriers();
+  }
+  __syncthreads();
+#pragma unroll 1
+  for (int i = thread; i < Masks::kPrefixes * Masks::kLanes; i += Config::kThreads) {
+    const int entry = i / Masks::kLanes;
+    const int lane = i % Masks::kLanes;
+    shared.masks.prefix[entry][lane] = Masks::make(grid.columns, shared.column_position, entry, lane);
+  }
+  fence_async_proxy();
+  __syncthreads();
+}
+
+#endif  // VICINAL_HOPPER_CODE
+
+template <class Config, template <class> class ConsumerOf>
+__global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
+    fused_kernel(const __grid_constant__ Parameters parameters) {
+#if VICINAL_HOPPER_CODE
+  extern __shared__ std::uint8_t memory[];
+  // Not by rounding the pointer up: the compiler is to see that it points to shared memory.
+  auto& shared = *reinterpret_cast<SharedMemory<Config>*>(memory + (-shared_address(memory) & 1023));
+  prepare(parameters, shared);
+  const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
+  constexpr bool kMovesRegisters = Config::kBlocks == 1;
+  if (warpgroup == Config::kWarpgroups) {
+    if constexpr (kMovesRegisters) give_registers_back<Config::kProducerRegisters>();
+    Producer<Config>(parameters, shared).run();
+  } else {
+    if constexpr (kMovesRegisters) take_registers<Config::kConsumerRegisters>();
+    ConsumerOf<Config>(parameters, shared, warpgroup).run();
+  }
+#endif
+}
+
+template <class Config, template <class> class ConsumerOf>
+void launch(const char* name, const Problem& problem, const Parameters& parameters, void* stream) {
+  constexpr std::size_t kSharedBytes = sizeof(SharedMemory<Config>) + 1024;
+  static_assert((kSharedBytes + 1024) * Config::kBlocks <= 228 * 1024);
+  constexpr auto kKernel = fused_kernel<Config, ConsumerOf>;
+  const Launcher launcher(problem, stream);
+  launcher.allow_shared_memory(name, kKernel, kSharedBytes);
+  launcher.launch(name, kKernel, launcher.persistent_blocks(parameters.grid.items, Config::kBlocks), Config::kThreads,
+                  kSharedBytes, parameters);
+}
+
+}  // namespace vicinal::cuda::sm90

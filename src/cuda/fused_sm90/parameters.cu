@@ -1,0 +1,117 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "cuda/common/tensor_map.h"
+#include "cuda/fused_sm90/parameters.h"
+
+namespace vicinal::cuda::sm90 {
+namespace {
+
+/// A tensor of tokens, of which a pass reads boxes.
+struct Tokens {
+  const View& view;
+  std::int64_t dim;
+  std::int64_t heads;
+  PerAxis<std::int64_t> extent;
+  std::int64_t batch;
+};
+
+/// Whether the copy engine can read a tensor: it wants alignment, takes no negative strides, and has coordinates of 32
+/// bits, of which that of the head is counted in elements.
+bool takes(const Tokens& tokens) {
+  constexpr std::int64_t kMostStride = (std::int64_t{1} << 40) - 1;
+  const View& view = tokens.view;
+  const auto size = static_cast<std::int64_t>(size_of(view.dtype));
+  const auto fits = [=](std::int64_t stride) { return stride >= 0 && stride * size <= kMostStride; };
+  return has_wide_rows(view, tokens.dim) && fits(view.batch_stride) && std::ranges::all_of(view.axis_stride, fits) &&
+         view.head_stride >= 0 &&
+         (tokens.heads - 1) * view.head_stride + tokens.dim <= std::numeric_limits<std::int32_t>::max();
+}
+
+/// Axis 0 of the map holds the heads one after another.
+CUtensorMap map_of(const Tokens& tokens, int columns, const std::array<int, 3>& box,
+                   const PerAxis<std::int64_t>& step) {
+  const View& view = tokens.view;
+  BoxedTensor tensor{.data = view.data, .dtype = view.dtype};
+  tensor.extent = {(tokens.heads - 1) * view.head_stride + tokens.dim, tokens.extent[2], tokens.extent[1],
+                   tokens.extent[0], tokens.batch};
+  tensor.stride = {view.axis_stride[2], view.axis_stride[1], view.axis_stride[0], view.batch_stride};
+  tensor.box = {columns, box[2], box[1], box[0], 1};
+  for (int a = 0; a < 3; ++a) {
+    if (box[2 - a] > 1) tensor.step[a + 1] = static_cast<int>(step[2 - a]);
+  }
+  return tensor_map(tensor);
+}
+
+Source source(const Tokens& tokens, const std::array<int, 3>& box, const PerAxis<std::int64_t>& step,
+              bool by_copy_engine) {
+  Source result{.full = {}, .rest = {}, .view = tokens.view};
+  if (!by_copy_engine || !tokens.view) return result;
+  const int rest = static_cast<int>(tokens.dim % kChunk);
+  if (tokens.dim >= kChunk) result.full = map_of(tokens, kChunk, box, step);
+  if (rest != 0) result.rest = map_of(tokens, rest, box, step);
+  return result;
+}
+
+}  // namespace
+
+bool has_wide_rows(const View& view, std::int64_t dim) {
+  constexpr std::int64_t kBytes = kTensorMapAlignment;
+  const auto size = static_cast<std::int64_t>(size_of(view.dtype));
+  const auto fits = [=](std::int64_t stride) { return stride * size % kBytes == 0; };
+  return reinterpret_cast<std::uintptr_t>(view.data) % kBytes == 0 && dim * size % kBytes == 0 &&
+         fits(view.batch_stride) && fits(view.head_stride) && std::ranges::all_of(view.axis_stride, fits);
+}
+
+Parameters parameters_of(const Problem& grid, const Tiling& tiling, Rows rows, const TileViews& views) {
+  Parameters p{};
+  p.grid = TiledGrid(grid, tiling, rows);
+
+  const std::int64_t row_heads = rows == Rows::queries ? grid.heads : grid.heads_kv;
+  const std::int64_t column_heads = rows == Rows::queries ? grid.heads_kv : grid.heads;
+  const PerAxis<std::int64_t> extras{1, 1, grid.extra_kv};
+  const std::array row{Tokens{views.row[0], grid.dim, row_heads, grid.layout, grid.batch},
+                       Tokens{views.row[1], grid.dim_v, row_heads, grid.layout, grid.batch}};
+  const Tokens key{views.key, grid.dim, column_heads, grid.layout, grid.batch};
+  const Tokens value{views.value, grid.dim_v, column_heads, grid.layout, grid.batch};
+  const Tokens extra_key{views.extra_key, grid.dim, column_heads, extras, grid.batch};
+  const Tokens extra_value{views.extra_value, grid.dim_v, column_heads, extras, grid.batch};
+
+  p.by_copy_engine = true;
+  p.wide_copies = true;
+  for (const Tokens* tokens : {&row[0], &row[1], &key, &value, &extra_key, &extra_value}) {
+    if (!tokens->view) continue;
+    p.by_copy_engine = p.by_copy_engine && takes(*tokens);
+    p.wide_copies = p.wide_copies && has_wide_rows(tokens->view, tokens->dim);
+  }
+
+  const auto box_of = [](const TileShape& shape) { return std::array{shape.box[0], shape.box[1], shape.box[2]}; };
+  for (int t = 0; t < 2; ++t) p.row[t] = source(row[t], box_of(p.grid.rows), grid.dilation, p.by_copy_engine);
+  p.key = source(key, box_of(p.grid.columns), grid.dilation, p.by_copy_engine);
+  p.value = source(value, box_of(p.grid.columns), grid.dilation, p.by_copy_engine);
+  const std::array extra_box{1, 1, p.grid.columns.volume};
+  p.extra_key = source(extra_key, extra_box, {1, 1, 1}, p.by_copy_engine);
+  p.extra_value = source(extra_value, extra_box, {1, 1, 1}, p.by_copy_engine);
+
+  p.dim = static_cast<int>(grid.dim);
+  p.dim_v = static_cast<int>(grid.dim_v);
+  constexpr double kLog2OfE = 1.4426950408889634;
+  const double scale = grid.effective_scale();
+  p.scale = static_cast<float>(scale);
+  p.log2_scale = static_cast<float>(std::abs(scale) * kLog2OfE);
+  p.sign = scale > 0 ? 1.0F : -1.0F;
+  if (p.log2_scale < std::numeric_limits<float>::min()) {  // 0 times a masked score would be NaN
+    p.log2_scale = static_cast<float>(kLog2OfE);
+    p.sign = 0;
+  }
+  return p;
+}
+
+std::size_t instance_of(std::span<const KernelClass> classes, const Problem& grid, int warpgroups) {
+  return class_index(classes, class_dim(classes, std::max(grid.dim, grid.dim_v)), warpgroups);
+}
+
+}  // namespace vicinal::cuda::sm90

@@ -1,0 +1,79 @@
+#pragma once
+
+// What the fused kernels for Hopper are given, and which of them there are.
+
+#include <cuda.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/view.h"
+#include "cuda/fused_sm90/classes.h"
+#include "cuda/fused_sm90/tiles.h"
+#include "vicinal/problem.h"
+
+namespace vicinal::cuda::sm90 {
+
+/// A tensor of rows as the kernel reads it.
+struct Source {
+  CUtensorMap full;  ///< boxes of kChunk elements of the head dim
+  CUtensorMap rest;  ///< of what the last chunk holds, where that is less
+  View view;
+};
+
+/// Which tensors these are depends on the pass (block.cuh).
+struct Parameters {
+  TiledGrid grid;
+  Source row[2];  ///< of the rows: vectors of head dim, and of value dim where the pass keeps them
+  Source key, value, extra_key, extra_value;  ///< of the columns
+  View logsumexp, delta;                      ///< of the columns, where they are queries
+  View rows[3];                               ///< that are read or written row by row: kRowViews
+  int dim;
+  int dim_v;
+  float scale;
+  float sign;           ///< of the scale: 1, 0 or -1; scores of the forward pass are multiplied by it
+  float log2_scale;     ///< |scale| log2(e), or log2(e) where the scale is 0: exp(scale x) = exp2(log2_scale sign x)
+  bool by_copy_engine;  ///< else the producer's threads copy
+  bool wide_copies;     ///< all sources may be read, and ...
+  bool wide_stores;     ///< ... all results written, 16 bytes at a time
+};
+
+/// Tensors that a pass reads by tiles; those that it does without have no data.
+struct TileViews {
+  View row[2];
+  View key, value, extra_key, extra_value;
+};
+
+/// All but the views of single rows and `wide_stores`. Throws `Error` (system) where the driver refuses a tensor map.
+Parameters parameters_of(const Problem& grid, const Tiling& tiling, Rows rows, const TileViews& views);
+
+/// Whether rows of a tensor begin, and end, at multiples of 16 bytes.
+bool has_wide_rows(const View& view, std::int64_t dim);
+
+/// The index of the class that takes a problem with tiles for that many warpgroups.
+std::size_t instance_of(std::span<const KernelClass> classes, const Problem& grid, int warpgroups);
+
+using Launch = void (*)(const Problem& problem, const Parameters& parameters, void* stream);
+
+/// One for each of kForwardClasses, compiled in files of their own: head dim and warpgroups.
+extern const Launch kForwardFp16Dim32x1, kForwardFp16Dim32x2, kForwardFp16Dim64x1, kForwardFp16Dim64x2,
+    kForwardFp16Dim96x2, kForwardFp16Dim128x2, kForwardFp16Dim192x2, kForwardFp16Dim256x2;
+extern const Launch kForwardBf16Dim32x1, kForwardBf16Dim32x2, kForwardBf16Dim64x1, kForwardBf16Dim64x2,
+    kForwardBf16Dim96x2, kForwardBf16Dim128x2, kForwardBf16Dim192x2, kForwardBf16Dim256x2;
+
+/// One for each of kBackwardClasses and pass over queries; over keys one, or one each for keys and values.
+extern const Launch kGradQueryFp16Dim32x1, kGradQueryFp16Dim32x2, kGradQueryFp16Dim64x1, kGradQueryFp16Dim64x2,
+    kGradQueryFp16Dim96x2, kGradQueryFp16Dim128x2, kGradQueryFp16Dim192x2, kGradQueryFp16Dim256x2;
+extern const Launch kGradQueryBf16Dim32x1, kGradQueryBf16Dim32x2, kGradQueryBf16Dim64x1, kGradQueryBf16Dim64x2,
+    kGradQueryBf16Dim96x2, kGradQueryBf16Dim128x2, kGradQueryBf16Dim192x2, kGradQueryBf16Dim256x2;
+extern const Launch kGradKeyValueFp16Dim32x1, kGradKeyValueFp16Dim32x2, kGradKeyValueFp16Dim64x1,
+    kGradKeyValueFp16Dim64x2, kGradKeyValueFp16Dim96x2, kGradKeyValueFp16Dim128x2;
+extern const Launch kGradKeyValueBf16Dim32x1, kGradKeyValueBf16Dim32x2, kGradKeyValueBf16Dim64x1,
+    kGradKeyValueBf16Dim64x2, kGradKeyValueBf16Dim96x2, kGradKeyValueBf16Dim128x2;
+extern const Launch kGradKeyFp16Dim192x2, kGradKeyFp16Dim256x2;
+extern const Launch kGradKeyBf16Dim192x2, kGradKeyBf16Dim256x2;
+extern const Launch kGradValueFp16Dim192x2, kGradValueFp16Dim256x2;
+extern const Launch kGradValueBf16Dim192x2, kGradValueBf16Dim256x2;
+
+}  // namespace vicinal::cuda::sm90

@@ -1,0 +1,383 @@
+#pragma once
+
+// The producer of the fused Hopper kernels: it fills shared memory with tiles.
+
+#include "cuda/fused_sm90/block.cuh"
+#include "cuda/fused_sm90/parameters.h"
+
+namespace vicinal::cuda::sm90 {
+
+#if VICINAL_HOPPER_CODE
+
+/// Which tokens of which head a tile holds.
+struct TileOrigin {
+  int batch;
+  int head;
+  int token[3];  ///< of the tile's first position
+};
+
+/// Plans work items and fills tiles, for all warpgroups: the last warp of a block, or its last warpgroup, where the
+/// first warp plans and loads rows, the second loads keys and the third values. Planners alone do the arithmetic of
+/// tiles, once for all, and leave notes of what each warpgroup is to know. Where threads copy, all of them copy
+/// everything.
+template <class Config>
+class Producer {
+  using Element = typename Config::Element;
+  static constexpr int kWarpgroups = Config::kWarpgroups;
+  static constexpr int kRoles = Config::kProducers >= 96 ? 3 : 1;
+  static constexpr int kLag = Config::kValueLag;
+
+ public:
+  __device__ Producer(const Parameters& p, SharedMemory<Config>& shared)
+      : p_(p),
+        shared_(shared),
+        thread_(static_cast<int>(threadIdx.x) - Config::kConsumers),
+        lane_(thread_ % 32),
+        axis_(lane_ % 3),
+        warpgroup_(lane_ / 3 % kWarpgroups) {}
+
+  __device__ void run() {
+    if (p_.by_copy_engine && warp() >= kRoles) return;
+#pragma unroll 1
+    for (int i = static_cast<int>(blockIdx.x); i < p_.grid.items; i += static_cast<int>(gridDim.x)) {
+      const WorkItem item(p_.grid, i);
+      const AxisShare along =
+          axis_share<Config::kRows>(p_.grid, axis_, of_axis(item.group), of_axis(item.origin), warpgroup_);
+      const Share share = share_of(along);
+      if (share.total == 0) continue;
+      if (has_role(0)) produce_rows(item, along, share);
+      // Query heads that share the head of the rows pass by one after the other.
+      const int sharing = p_.grid.heads_per_kv;
+      const int first = Config::kRows == Rows::keys ? item.head * sharing : item.head / sharing;
+      const int end = Config::kRows == Rows::keys ? first + sharing : first + 1;
+#pragma unroll 1
+      for (int head = first; head < end; ++head) produce_tiles(item, head, along, share);
+      flush();  // consumers give the rows back, whose stage the next work item may need, after the last value tile
+    }
+    if (has_role(0)) announce_end();
+  }
+
+ private:
+  __device__ int warp() const { return __shfl_sync(~0U, thread_ / 32, 0); }
+  __device__ bool plans() const { return Config::kProducers == 32 || warp() == 0; }
+  __device__ bool has_role(int role) const { return kRoles == 1 || !p_.by_copy_engine || warp() == role; }
+
+  __device__ int of_axis(const int (&values)[3]) const {
+    return axis_ == 0 ? values[0] : (axis_ == 1 ? values[1] : values[2]);
+  }
+
+  /// Each lane knows one axis as one warpgroup sees it: lane 3 w + a axis a for warpgroup w.
+  __device__ static int from_lane(int value, int lane) { return __shfl_sync(~0U, value, lane); }
+
+  __device__ Share share_of(const AxisShare& along) const {
+    const int tiles[3] = {from_lane(along.column_tiles, 0), from_lane(along.column_tiles, 1),
+                          from_lane(along.column_tiles, 2)};
+    const int split = 3 * warpgroup_ + p_.grid.split_axis;
+    return {p_.grid, tiles, {from_lane(along.needed.begin, split), from_lane(along.needed.end, split)}};
+  }
+
+  __device__ void produce_rows(const WorkItem& item, const AxisShare& along, const Share& share) {
+    const int stage = row_ring_.stage;
+    shared_.row_empty[stage].wait(row_ring_.phase ^ 1);
+    if (plans()) {
+      note_item(item, along, share, stage);
+      note_rows(item, along, stage);
+      __syncwarp();
+    }
+    Barrier& full = shared_.row_full[stage];
+    expect(full, kWarpgroups * p_.grid.rows.volume * (p_.dim + (Config::kRowTensors > 1 ? p_.dim_v : 0)));
+#pragma unroll 1
+    for (int w = 0; w < kWarpgroups; ++w) {
+      TileOrigin origin{item.batch, item.head, {}};
+      first_row(item, w, origin.token);
+#pragma unroll
+      for (int t = 0; t < Config::kRowTensors; ++t) {
+        fill(p_.row[t], t == 0 ? p_.dim : p_.dim_v, p_.grid.rows, shared_.row_position, origin,
+             shared_.row[stage][t][w], full);
+      }
+    }
+    publish(full);
+    row_ring_.advance();
+  }
+
+  /// The token of the first row of a warpgroup's box.
+  __device__ void first_row(const WorkItem& item, int warpgroup, int (&token)[3]) const {
+#pragma unroll
+    for (int a = 0; a < 3; ++a) {
+      const TiledAxis& axis = p_.grid.axes[a];
+      const int first = item.origin[a] + (a == p_.grid.split_axis ? warpgroup * axis.row_box : 0);
+      token[a] = item.group[a] + axis.dilation * first;
+    }
+  }
+
+  __device__ void note_item(const WorkItem& item, const AxisShare& along, const Share& share, int stage) const {
+    int members = along.rows.size() << (8 * axis_);
+    members |= __shfl_down_sync(~0U, members, 1) | __shfl_down_sync(~0U, members, 2);
+    if (axis_ != 0 || lane_ >= 3 * kWarpgroups) return;
+    ItemNote& note = shared_.item[stage][warpgroup_];
+    const bool idle = share.idle();
+    note.skipped_before = idle ? share.total : share.skipped_before;
+    note.attended = share.attended;
+    note.skipped_after = idle ? 0 : share.skipped_after;
+    note.extra = idle ? 0 : share.extra;
+    int token[3];
+    first_row(item, warpgroup_, token);
+#pragma unroll
+    for (int v = 0; v < kRowViews; ++v) note.first[v] = token_offset(p_.rows[v], item.batch, token, item.head);
+    note.members = static_cast<std::uint32_t>(members);
+  }
+
+  __device__ void note_rows(const WorkItem& item, const AxisShare& along, int stage) const {
+    const TileShape& shape = p_.grid.rows;
+    const int second = shape.extent[0];
+    const int third = second + shape.extent[1];
+    const int end = third + shape.extent[2];
+#pragma unroll 1
+    for (int w = 0; w < kWarpgroups; ++w) {
+#pragma unroll 1
+      for (int first = 0; first < end; first += 32) {
+        const int e = first + lane_;
+        const int axis = e < second ? 0 : (e < third ? 1 : 2);
+        const int position = e - (axis == 0 ? 0 : (axis == 1 ? second : third));
+        const int group = axis == 0 ? item.group[0] : (axis == 1 ? item.group[1] : item.group[2]);
+        const int from = 3 * w + axis;
+        const Range rows{from_lane(along.rows.begin, from), from_lane(along.rows.end, from)};
+        const int halo_begin = from_lane(along.halo_begin, from);
+        if (e >= end) continue;
+        shared_.row_columns[stage][w][e] =
+            columns_of_row<Config::kRows>(p_.grid.axes[axis].in_group(group), rows, halo_begin, position);
+      }
+    }
+  }
+
+  /// Each key tile, and its value tile or the one before it, as consumers want them.
+  __device__ void produce_tiles(const WorkItem& item, int head, const AxisShare& along, const Share& share) {
+    const TiledGrid& grid = p_.grid;
+    int corner[3], step[3];
+#pragma unroll
+    for (int a = 0; a < 3; ++a) {
+      corner[a] = item.group[a] + grid.axes[a].dilation * from_lane(along.halo_begin, a);
+      step[a] = grid.axes[a].dilation * grid.axes[a].column_tile;
+    }
+    ColumnTileCursor cursor{};
+    TileOrigin before{};
+#pragma unroll 1
+    for (int t = 0; t < share.total + kLag; ++t) {
+      const bool extra = t >= share.tiles();
+      const int tile[3] = {cursor.along(grid, 0), cursor.along(grid, 1), cursor.along(grid, 2)};
+      TileOrigin origin{item.batch, head, {0, 0, (t - share.tiles()) * grid.columns.volume}};
+      if (!extra) {
+#pragma unroll
+        for (int a = 0; a < 3; ++a) origin.token[a] = corner[a] + step[a] * tile[a];
+      }
+      if (t < share.total && (plans() || has_role(1))) {
+        const int stage = key_ring_.stage;
+        shared_.key_empty[stage].wait(key_ring_.phase ^ 1);
+        if (plans()) note_tile(along, share, t, of_axis(tile), shared_.tile[stage], shared_.key_full[stage]);
+        if (has_role(1)) {
+          fill_keys(origin, extra, stage);
+        }
+        key_ring_.advance();
+      }
+      if (t >= kLag && has_role(2)) {
+        const int stage = value_ring_.stage;
+        shared_.value_empty[stage].wait(value_ring_.phase ^ 1);
+        fill_values(kLag > 0 ? before : origin, t - kLag >= share.tiles(), stage);
+        value_ring_.advance();
+      }
+      before = origin;
+      if (!extra) cursor.next(share.count[0], share.count[1]);
+    }
+  }
+
+  /// Each lane its axis and warpgroup.
+  __device__ void note_tile(const AxisShare& along, const Share& share, int number, int tile,
+                            TileNote (&notes)[kWarpgroups], Barrier& full) const {
+    const bool masked = number < share.tiles() && !along.unmasked.contains(tile);
+    const int axes = static_cast<int>(__ballot_sync(~0U, masked) >> (3 * warpgroup_) & 7);
+    if (lane_ < 3 * kWarpgroups) {
+      TileNote& note = notes[warpgroup_];
+      note.begin[axis_] = tile * p_.grid.axes[axis_].column_tile;
+      if (axis_ == 0) {
+        note.what =
+            TileNote::make(p_.grid, share, number, Config::kColumns, axes) | (p_.sign != 1.0F ? TileNote::kSigned : 0);
+      }
+    }
+    __syncwarp();
+    if (lane_ == 0) full.arrive();
+  }
+
+  __device__ void fill_keys(const TileOrigin& origin, bool extra, int stage) {
+    Barrier& full = shared_.key_full[stage];
+    expect(full, p_.grid.columns.volume * p_.dim);
+    fill(extra ? p_.extra_key : p_.key, p_.dim, p_.grid.columns, extra ? nullptr : shared_.column_position, origin,
+         shared_.key[stage], full);
+    if constexpr (Config::kHasStatistics) fill_statistics(origin, stage, full);
+    publish(full);
+  }
+
+  __device__ void fill_values(const TileOrigin& origin, bool extra, int stage) {
+    Barrier& full = shared_.value_full[stage];
+    expect(full, p_.grid.columns.volume * p_.dim_v);
+    fill(extra ? p_.extra_value : p_.value, p_.dim_v, p_.grid.columns, extra ? nullptr : shared_.column_position,
+         origin, shared_.value[stage], full);
+    publish(full);
+  }
+
+  /// The threads that have this role copy them, whoever copies tiles. Columns without a token get zeros, as their
+  /// vectors are: they add nothing to any sum.
+  __device__ void fill_statistics(const TileOrigin& origin, int stage, Barrier& full) const {
+    const int threads = p_.by_copy_engine ? 32 : Config::kProducers;
+    auto& to = shared_.statistics[stage];
+#pragma unroll 1
+    for (int i = p_.by_copy_engine ? lane_ : thread_; i < p_.grid.columns.volume; i += threads) {
+      int token[3];
+      bool exists = true;
+      for (int a = 0; a < 3; ++a) {
+        token[a] = origin.token[a] + shared_.column_position[i].along(a) * p_.grid.axes[a].dilation;
+        exists = exists && token[a] < p_.grid.axes[a].extent;
+      }
+      const int bytes = exists ? static_cast<int>(sizeof(float)) : 0;
+      const auto copy = [&](float& target, const View& view) {
+        const std::int64_t offset = exists ? token_offset(view, origin.batch, token, origin.head) : 0;
+        copy_4(shared_address(&target), static_cast<const float*>(view.data) + offset, bytes);
+      };
+      copy(to.logsumexp[i], p_.logsumexp);
+      copy(to.delta[i], p_.delta);
+    }
+    if (p_.by_copy_engine) full.arrive_after_copies();
+  }
+
+  __device__ void announce_end() {
+    const int stage = row_ring_.stage;
+    shared_.row_empty[stage].wait(row_ring_.phase ^ 1);
+    if (plans() && lane_ < kWarpgroups) shared_.item[stage][lane_].skipped_before = -1;
+    __syncwarp();
+    if (!p_.by_copy_engine || lane_ == 0) shared_.row_full[stage].arrive();
+  }
+
+  __device__ void expect(Barrier& full, int elements) {
+    if (!p_.by_copy_engine) return;
+    if (elect_lane()) full.arrive_expecting(elements * static_cast<int>(sizeof(Element)));
+    __syncwarp();
+  }
+
+  /// Fills a tile with rows at the positions of `shape`, or with consecutive extra tokens where there are no
+  /// `positions`.
+  template <int kRows>
+  __device__ void fill(const Source& from, int dim, const TileShape& shape, const PackedPosition* positions,
+                       const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) {
+    if (!p_.by_copy_engine) {
+      fill_by_threads(from.view, dim, shape, positions, origin, to);
+    } else if (positions != nullptr && shape.copies() > 1) {
+      fill_by_walking(from, dim, shape, origin, to, full);
+    } else if (elect_lane()) {
+      copy_box(from, dim, origin.token, origin, 0, to, full);
+    }
+  }
+
+  /// One box of tokens, all chunks.
+  template <int kRows>
+  __device__ void copy_box(const Source& from, int dim, const int (&token)[3], const TileOrigin& origin, int row,
+                           std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
+    const int column = origin.head * static_cast<int>(from.view.head_stride);
+#pragma unroll
+    for (int chunk = 0; chunk < Config::kChunks; ++chunk) {
+      const int left = dim - chunk * kChunk;
+      if (left <= 0) break;
+      load_box(left < kChunk ? from.rest : from.full, shared_address(&to[chunk][row][0]), full, column + chunk * kChunk,
+               token[2], token[1], token[0], origin.batch);
+    }
+  }
+
+  /// Axes that no box can pass over are walked, each lane its boxes.
+  template <int kRows>
+  __device__ void fill_by_walking(const Source& from, int dim, const TileShape& shape, const TileOrigin& origin,
+                                  std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
+    const int copies = shape.copies();
+#pragma unroll 1
+    for (int copy = lane_; copy < copies; copy += 32) {
+      int row = 0;
+      int token[3] = {origin.token[0], origin.token[1], origin.token[2]};
+      int n = copy;
+      for (int a = 2; a >= 0; --a) {
+        if (shape.box[a] == shape.extent[a]) continue;
+        const int walked = n % shape.extent[a];
+        n /= shape.extent[a];
+        row += walked * shape.row_stride[a];
+        token[a] += walked * p_.grid.axes[a].dilation;
+      }
+      copy_box(from, dim, token, origin, row, to, full);
+    }
+    __syncwarp();
+  }
+
+  template <int kRows>
+  __device__ void fill_by_threads(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
+                                  const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128]) {
+    constexpr int kWidth = 8;
+    const int extra_tokens = p_.grid.extra_kv;
+    const int pieces = (dim + kWidth - 1) / kWidth;
+    const auto* data = static_cast<const Element*>(from.data);
+    for (int i = thread_; i < shape.volume * pieces; i += Config::kProducers) {
+      const int row = i / pieces;
+      const int piece = i - row * pieces;
+      int token[3] = {0, 0, origin.token[2] + row};
+      bool exists = token[2] < extra_tokens;
+      if (positions != nullptr) {
+        exists = true;
+        for (int a = 0; a < 3; ++a) {
+          token[a] = origin.token[a] + positions[row].along(a) * p_.grid.axes[a].dilation;
+          exists = exists && token[a] < p_.grid.axes[a].extent;
+        }
+      }
+      const std::uint32_t at = shared_address(&to[piece / 8][row][((piece ^ row) % 8) * 16]);
+      const int elements = exists ? smaller(kWidth, dim - piece * kWidth) : 0;
+      const Element* source = data;
+      if (exists) source += token_offset(from, origin.batch, token, origin.head) + piece * kWidth;
+      if (p_.wide_copies) {
+        copy_16(at, source, elements * static_cast<int>(sizeof(Element)));
+      } else {
+        std::uint32_t words[4] = {0, 0, 0, 0};
+        for (int e = 0; e < kWidth; ++e) {
+          if (e < elements) words[e / 2] |= static_cast<std::uint32_t>(source[e].bits) << (e % 2 * 16);
+        }
+        store_shared(at, uint4{words[0], words[1], words[2], words[3]});
+      }
+    }
+  }
+
+  /// Threads' copies arrive late: a tile is announced when the next one is on its way.
+  __device__ void publish(Barrier& full) {
+    if (p_.by_copy_engine) return;
+    close_copies();
+    if (pending_ != nullptr) {
+      wait_for_copies<1>();
+      fence_async_proxy();
+      pending_->arrive();
+    }
+    pending_ = &full;
+  }
+
+  __device__ void flush() {
+    if (pending_ == nullptr) return;
+    wait_for_copies<0>();
+    fence_async_proxy();
+    pending_->arrive();
+    pending_ = nullptr;
+  }
+
+  const Parameters& p_;
+  SharedMemory<Config>& shared_;
+  int thread_;
+  int lane_;
+  int axis_;  // that this lane knows, as this warpgroup sees it
+  int warpgroup_;
+  RingPosition<Config::kRowStages> row_ring_;
+  RingPosition<Config::kStages> key_ring_, value_ring_;
+  Barrier* pending_ = nullptr;
+};
+
+#endif  // VICINAL_HOPPER_CODE
+
+}  // namespace vicinal::cuda::sm90
