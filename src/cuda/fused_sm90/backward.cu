@@ -1,8 +1,10 @@
 #include "cuda/fused_sm90/backward.h"
 
 #include <array>
+#include <cstddef>
 
 #include "cuda/fused_sm90/delta.h"
+#include "cuda/fused_sm90/extra_gradients.h"
 #include "cuda/fused_sm90/parameters.h"
 
 namespace vicinal::cuda::sm90 {
@@ -33,19 +35,33 @@ constexpr std::array<Passes, kBackwardClasses.size()> kBf16{
      {&kGradQueryBf16Dim192x2, {&kGradKeyBf16Dim192x2, &kGradValueBf16Dim192x2}},
      {&kGradQueryBf16Dim256x2, {&kGradKeyBf16Dim256x2, &kGradValueBf16Dim256x2}}}};
 
+std::size_t delta_bytes(const Problem& grid) {
+  constexpr std::size_t kAlignment = 64;
+  const auto elements = static_cast<std::size_t>(grid.batch * grid.heads * grid.tokens());
+  return (elements * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
+}
+
 }  // namespace
 
 std::size_t backward_workspace(const Problem& grid, const Tiling&) {
-  return static_cast<std::size_t>(grid.batch * grid.heads * grid.tokens()) * sizeof(float);
+  return delta_bytes(grid) + extra_gradients_workspace(grid);
 }
 
 void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {
   const View delta = delta_view(grid, execution.workspace);
   compute_delta(grid, t, delta, execution.stream);
 
-  Parameters queries = parameters_of(
-      grid, tiling, Rows::queries,
-      {.row = {t.query, t.grad_output}, .key = t.key, .value = t.value, .extra_key = {}, .extra_value = {}});
+  if (grid.extra_kv > 0) {
+    void* partial = static_cast<std::byte*>(execution.workspace) + delta_bytes(grid);
+    compute_extra_gradients(grid, t, delta, partial, execution.stream);
+  }
+
+  Parameters queries = parameters_of(grid, tiling, Rows::queries,
+                                     {.row = {t.query, t.grad_output},
+                                      .key = t.key,
+                                      .value = t.value,
+                                      .extra_key = t.extra_key,
+                                      .extra_value = t.extra_value});
   queries.rows[0] = t.grad_query;
   queries.rows[1] = t.logsumexp;
   queries.rows[2] = delta;

@@ -10,7 +10,8 @@
 
 namespace vicinal::cuda::sm90 {
 
-/// Bytes of delta = rowsum(dO O) - dLSE, one float for each query of each head.
+/// Bytes of delta = rowsum(dO O) - dLSE, one float for each query of each head, and of partial sums of the gradients of
+/// extra tokens.
 std::size_t backward_workspace(const Problem& grid, const Tiling& tiling);
 
 /// Launches. Takes what `backward_supports` (planner.h) allows, tiles that `backward_accepts` allows, and any strides.
