@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "core/tiling.h"
+#include "plan/plan_cache.h"
 #include "plan/registry.h"
 
 namespace vicinal {
@@ -71,9 +72,15 @@ Status check_tiling(const Tiling& tiling) {
 /// A kernel that can do the problem, with the tiles it would use.
 struct Candidate {
   const KernelRow* row;
-  Tiling tiling;
-  Cost cost;
+  Choice choice;
 };
+
+Choice choice_of(const KernelRow& row, const Problem& grid, const PlanOptions& options) {
+  constexpr std::size_t kMostChoices = 1024;
+  static PlanCache cache(kMostChoices);
+  if (options.tiling) return {*options.tiling, row.cost(grid, *options.tiling)};
+  return cache.choice(row, grid);
+}
 
 /// Why a row cannot be used; success where it can.
 Status usable(const KernelRow& row, const Problem& grid, const PlanOptions& options) {
@@ -135,26 +142,25 @@ Plan make_plan(const Problem& problem, Operation operation, const PlanOptions& o
       plan.refusals.push_back({std::string(row.name), s.reason()});
       continue;
     }
-    const Tiling tiling = options.tiling ? *options.tiling : row.tiling(grid);
-    candidates.push_back({&row, tiling, row.cost(grid, tiling)});
+    candidates.push_back({&row, choice_of(row, grid, options)});
   }
   if (!known) throw_unknown_backend(options.backend, operation);
   if (candidates.empty()) throw_unsupported(problem, operation, plan.refusals);
 
   // The first of the cheapest: the registry is in order of preference.
   const auto best = std::min_element(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return a.cost.seconds < b.cost.seconds;
+    return a.choice.cost.seconds < b.choice.cost.seconds;
   });
   for (const Candidate& other : candidates) {
     if (&other == &*best) continue;
     plan.refusals.push_back(
-        {std::string(other.row->name), fmt::format("estimated at {}, {} at {}", seconds(other.cost.seconds),
-                                                   best->row->name, seconds(best->cost.seconds))});
+        {std::string(other.row->name), fmt::format("estimated at {}, {} at {}", seconds(other.choice.cost.seconds),
+                                                   best->row->name, seconds(best->choice.cost.seconds))});
   }
   plan.kernel = best->row;
-  plan.tiling = best->tiling;
-  plan.cost = best->cost;
-  plan.workspace_bytes = best->row->workspace(grid, best->tiling);
+  plan.tiling = best->choice.tiling;
+  plan.cost = best->choice.cost;
+  plan.workspace_bytes = best->row->workspace(grid, plan.tiling);
   return plan;
 }
 

@@ -1,12 +1,17 @@
 #include "vicinal/plan.h"
 
+#include <atomic>
+#include <functional>
 #include <set>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
 #include "core/tiling.h"
 #include "plan/cost.h"
+#include "plan/plan_cache.h"
 #include "plan/registry.h"
 #include "vicinal/attention.h"
 
@@ -174,6 +179,102 @@ TEST(Plan, RunsTheTensorsOfItsPass) {
   EXPECT_PRED_FORMAT2(testing::IsSubstring, "plan is for the forward pass, the tensors are of the backward pass",
                       error_of(ErrorKind::invalid_argument,
                                [] { run(make_plan(window_13(), Operation::forward), BackwardTensors{}); }));
+}
+
+std::atomic<int> times_asked = 0;
+
+/// A row whose choice says which problem it was made for.
+constexpr KernelRow kCountingRow{
+    .name = "counting",
+    .backend = "test",
+    .operation = Operation::forward,
+    .device = DeviceType::cpu,
+    .supports = [](const Problem&) { return Status{}; },
+    .tiling =
+        [](const Problem& grid) {
+          ++times_asked;
+          return Tiling{.query_tile = grid.layout, .key_tile = grid.window};
+        },
+    .accepts = [](const Problem&, const Tiling&) { return Status{}; },
+    .cost = [](const Problem& grid, const Tiling&) { return Cost{.seconds = static_cast<double>(grid.heads)}; },
+    .workspace = [](const Problem&, const Tiling&) { return std::size_t{0}; },
+};
+
+TEST(PlanCache, AsksOncePerProblem) {
+  constexpr KernelRow kOtherRow = kCountingRow;
+  PlanCache cache(100);
+  std::vector<Problem> problems;
+  const std::vector<std::function<void(Problem&)>> changes{
+      [](Problem&) {},
+      [](Problem& p) { p.layout[1] += 1; },
+      [](Problem& p) { p.window[2] += 1; },
+      [](Problem& p) { p.stride[1] += 1; },
+      [](Problem& p) { p.dilation[1] += 1; },
+      [](Problem& p) { p.causal[1] = true; },
+      [](Problem& p) { p.causal[2] = true; },
+      [](Problem& p) { p.batch = 2; },
+      [](Problem& p) { p.heads = 2; },
+      [](Problem& p) { p.heads = p.heads_kv = 2; },
+      [](Problem& p) { p.dim = 32; },
+      [](Problem& p) { p.dim_v = 32; },
+      [](Problem& p) { p.extra_kv = 1; },
+      [](Problem& p) { p.scale = 0.5; },
+      [](Problem& p) { p.dtype = DType::bf16; },
+      [](Problem& p) { p.device = {DeviceType::cuda, 0}; },
+      [](Problem& p) { p.device = {DeviceType::cuda, 1}; },
+  };
+  for (const auto& change : changes) change(problems.emplace_back(padded_to_rank_3(window_13())));
+  times_asked = 0;
+  for (int again = 0; again < 3; ++again) {
+    for (const Problem& p : problems) {
+      const Choice choice = cache.choice(kCountingRow, p);
+      EXPECT_EQ(choice.tiling.query_tile, p.layout);
+      EXPECT_EQ(choice.tiling.key_tile, p.window);
+      EXPECT_EQ(choice.cost.seconds, static_cast<double>(p.heads));
+    }
+    EXPECT_EQ(times_asked, problems.size());
+  }
+  cache.choice(kOtherRow, problems.front());
+  EXPECT_EQ(times_asked, problems.size() + 1);
+}
+
+TEST(PlanCache, IsBounded) {
+  PlanCache cache(10);
+  Problem p = padded_to_rank_3(window_13());
+  for (int n = 0; n < 35; ++n, ++p.batch) {
+    cache.choice(kCountingRow, p);
+    EXPECT_LE(cache.size(), 10);
+  }
+  EXPECT_EQ(cache.size(), 5);
+}
+
+TEST(PlanCache, ServesManyThreads) {
+  PlanCache cache(7);  // fewer than the problems: it forgets all the time
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads(4);
+  for (int t = 0; t < 4; ++t) {
+    threads[t] = std::thread([&cache, &wrong, t] {
+      Problem p = padded_to_rank_3(window_13());
+      for (int n = 0; n < 2000; ++n) {
+        p.heads = p.heads_kv = 1 + (n * (t + 1)) % 11;
+        if (cache.choice(kCountingRow, p).cost.seconds != static_cast<double>(p.heads)) ++wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_LE(cache.size(), 7);
+}
+
+TEST(Planner, PlansAgainAsBefore) {
+  for (const Operation operation : {Operation::forward, Operation::backward}) {
+    const Plan first = make_plan(window_13(), operation);
+    const Plan again = make_plan(window_13(), operation);
+    EXPECT_EQ(again.kernel, first.kernel);
+    EXPECT_EQ(again.explain(), first.explain());
+    const Plan other = make_plan(window_13(), operation, {.backend = "reference", .tiling = {}});
+    EXPECT_EQ(other.kernel->backend, "reference");
+  }
 }
 
 TEST(Cost, CountsTheWorkOfBothPasses) {
