@@ -3,40 +3,111 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "core/tiling.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {
 
-/// Microseconds of a multiprocessor that is never idle, fitted to measurements on an H200
-/// (docs/decisions/0071-hopper-cost-model.md).
+/// Microseconds of a multiprocessor that is never idle.
 struct ClassCosts {
-  double tile;  ///< a key tile of one warpgroup
+  double tile;  ///< a tile of one warpgroup
   double mask;  ///< what masking adds to it
   double item;  ///< what a work item adds
 };
-constexpr std::array<ClassCosts, kForwardClasses.size()> kClassCosts{{
-    {0.31, 0.04, 0.7},   // 32x1
-    {0.58, 0.06, 2.5},   // 32x2
-    {0.35, 0.04, 1.0},   // 64x1
-    {0.64, 0.06, 3.0},   // 64x2
-    {0.44, 0.05, 3.5},   // 64x3
-    {0.80, 0.06, 3.0},   // 96x2
-    {0.91, 0.06, 3.0},   // 128x2
-    {0.94, 0.05, 3.0},   // 192x2
-    {0.80, 0.04, 3.0},   // 256x2
+
+// Fitted to measurements on an H200 (docs/decisions/0071-hopper-cost-model.md).
+constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
+    {0.31, 0.04, 0.7},  // 32x1
+    {0.58, 0.06, 2.5},  // 32x2
+    {0.35, 0.04, 1.0},  // 64x1
+    {0.64, 0.06, 3.0},  // 64x2
+    {0.80, 0.06, 3.0},  // 96x2
+    {0.91, 0.06, 3.0},  // 128x2
+    {0.94, 0.05, 3.0},  // 192x2
+    {0.80, 0.04, 3.0},  // 256x2
 }};
+
+// Of both passes together. Estimates that have not been measured: seven products at 550 TFLOP/s on 132 multiprocessors,
+// and the exponentials of two products of scores hidden behind them as well as the forward kernels hide theirs; masks
+// and work items as in two forward passes.
+constexpr std::array<ClassCosts, kBackwardClasses.size()> kBackwardCosts{{
+    {0.75, 0.08, 1.6},  // 32x1
+    {0.75, 0.06, 6.0},  // 32x2
+    {1.15, 0.08, 2.3},  // 64x1
+    {1.05, 0.06, 7.0},  // 64x2
+    {1.45, 0.06, 7.0},  // 96x2
+    {1.85, 0.06, 7.0},  // 128x2
+    {2.75, 0.06, 7.0},  // 192x2
+    {1.85, 0.04, 7.0},  // 256x2
+}};
+
+/// A pass's part of the products: of S, dP and dQ where rows are queries, of S, dP, dV and dK where rows are keys.
+constexpr std::array kForwardShares{1.0};
+constexpr std::array kBackwardShares{3.0 / 7, 4.0 / 7};
+
 constexpr double kMultiprocessors = 132;
 constexpr double kLaunchSeconds = 4e-6;
 constexpr double kBytesPerSecond = 5e12;  // from the second-level cache
 
-/// x / y rounded down or up, for whole numbers below 2^40 and a `reciprocal` of y: half of a unit in the numerator is
-/// more than all rounding.
-double quotient(double x, double reciprocal) { return std::floor((x + 0.5) * reciprocal); }
-double quotient_up(double x, double reciprocal) { return std::ceil((x - 0.5) * reciprocal); }
+/// x / y rounded down or up, for whole numbers of at most 2^29 and a `reciprocal` of y: half of a unit in the numerator
+/// is more than all rounding.
+std::int32_t quotient(double x, double reciprocal) { return static_cast<std::int32_t>((x + 0.5) * reciprocal); }
+std::int32_t quotient_up(double x, double reciprocal) { return static_cast<std::int32_t>((x - 0.5) * reciprocal + 1); }
+
+/// Tokens that those of a box see: some of them, and all of them. Both ends are monotone in the token.
+struct Sight {
+  Interval some, all;
+};
+Sight sight(const AxisWindow& window, Rows rows, Interval box) {
+  if (rows == Rows::queries) return {halo(window, box), common_keys(window, box)};
+  const Interval first = window.queries_of(box.begin);
+  const Interval last = window.queries_of(box.end - 1);
+  return {{first.begin, last.end}, {last.begin, first.end}};
+}
+
+/// The middle of an axis, in which tokens see the same, relative to where they are, but for strides. Before it and
+/// behind it borders push windows inward, or cut them.
+struct Middle {
+  std::int64_t begin, end;
+  bool same_before, same_behind;  ///< tokens at the border all see the same
+};
+Middle middle_of(const AxisWindow& axis, Rows rows) {
+  const auto [members, window, stride, causal] = axis;
+  if (rows == Rows::keys) {
+    return {causal ? 0 : std::min(window, members - window),
+            causal ? members - window : std::max(window, members - window), false, false};
+  }
+  if (causal) return {window / stride * stride, members, false, false};
+  // Leaders up to window / 2 see the first keys, those from `latest` on the last keys.
+  const std::int64_t half = window / 2;
+  const std::int64_t latest = std::max<std::int64_t>(members - window + half - stride / 2, 0);
+  const std::int64_t begin = ((half - stride / 2) / stride + 1) * stride;
+  return {begin, std::max(begin, ceil_div(latest, stride) * stride), true, true};
+}
+
+std::span<const ClassCosts> costs_of(Operation operation) {
+  if (operation == Operation::backward) return kBackwardCosts;
+  return kForwardCosts;
+}
+
+std::span<const double> shares_of(Operation operation) {
+  if (operation == Operation::backward) return kBackwardShares;
+  return kForwardShares;
+}
 
 }  // namespace
+
+std::span<const KernelClass> classes_of(Operation operation) {
+  if (operation == Operation::backward) return kBackwardClasses;
+  return kForwardClasses;
+}
+
+std::span<const Rows> passes_of(Operation operation) {
+  static constexpr std::array kPasses{Rows::queries, Rows::keys};
+  return std::span(kPasses).first(shares_of(operation).size());
+}
 
 Work& Work::operator*=(const Work& other) {
   items *= other.items;
@@ -46,82 +117,143 @@ Work& Work::operator*=(const Work& other) {
   return *this;
 }
 
-AxisSpans::AxisSpans(const Problem& grid, int axis, std::int64_t query_box, std::int64_t boxes,
-                     std::int64_t most_tiles) {
+double blocks_along(const Problem& grid, int axis, std::int64_t block) {
   const std::int64_t dilation = grid.dilation[axis];
   const std::int64_t larger_groups = grid.layout[axis] % dilation;
-  add_groups(grid, axis, 0, larger_groups, query_box, boxes, most_tiles);
-  add_groups(grid, axis, dilation - 1, dilation - larger_groups, query_box, boxes, most_tiles);
+  const std::int64_t members = grid.layout[axis] / dilation;
+  return static_cast<double>(larger_groups * ceil_div(members + 1, block) +
+                             (dilation - larger_groups) * ceil_div(members, block));
 }
 
-void AxisSpans::add_groups(const Problem& grid, int axis, std::int64_t group, std::int64_t count,
-                           std::int64_t query_box, std::int64_t boxes, std::int64_t most_tiles) {
+AxisSpans::AxisSpans(const Problem& grid, int axis, Rows rows, std::int64_t box, std::int64_t boxes,
+                     std::int64_t most_blocks)
+    : items_(blocks_along(grid, axis, box * boxes)) {
+  spans_.reserve(8 * boxes);  // one of each part of the axis, and some
+  const std::int64_t dilation = grid.dilation[axis];
+  const std::int64_t larger_groups = grid.layout[axis] % dilation;
+  add_groups(grid, axis, rows, 0, larger_groups, box, boxes, most_blocks);
+  add_groups(grid, axis, rows, dilation - 1, dilation - larger_groups, box, boxes, most_blocks);
+}
+
+void AxisSpans::add_groups(const Problem& grid, int axis, Rows rows, std::int64_t group, std::int64_t count,
+                           std::int64_t box, std::int64_t boxes, std::int64_t most_blocks) {
   if (count == 0) return;
   const AxisWindow window = axis_window(grid, axis, group);
-  const std::int64_t query_tile = query_box * boxes;
-  const std::int64_t tiles = ceil_div(window.members, query_tile);
-  const std::int64_t looks = std::min(tiles, most_tiles);
-  const double weight = static_cast<double>(count) * static_cast<double>(tiles) / static_cast<double>(looks);
-  items_ += static_cast<double>(count) * static_cast<double>(tiles);
-  for (std::int64_t i = 0; i < looks; ++i) {
-    const std::int64_t begin = (looks == tiles ? i : (2 * i + 1) * tiles / (2 * looks)) * query_tile;
-    const std::int64_t end = std::min(begin + query_tile, window.members);
-    const Interval whole = halo(window, {begin, end});
-    for (std::int64_t b = begin; b < end; b += query_box) {
-      const Interval queries{b, std::min(b + query_box, end)};
-      const Interval needed = halo(window, queries);
-      const Interval common = common_keys(window, queries);
-      const auto from_corner = [&](std::int64_t key) { return static_cast<double>(key - whole.begin); };
-      spans_.push_back({weight, b == begin ? static_cast<double>(whole.size()) : 0.0, from_corner(needed.begin),
-                        from_corner(needed.end), from_corner(common.begin), from_corner(common.end)});
-      keys_ += weight * static_cast<double>(needed.size());
+  const std::int64_t block = box * boxes;
+  const std::int64_t blocks = ceil_div(window.members, block);
+
+  const auto add_block = [&](std::int64_t number, double weight) {
+    const std::int64_t begin = number * block;
+    const std::int64_t end = std::min(begin + block, window.members);
+    const Interval of_block = sight(window, rows, {begin, end}).some;
+    const auto from_corner = [&](std::int64_t token) { return static_cast<double>(token - of_block.begin); };
+    for (std::int64_t b = begin; b < end; b += box) {
+      const auto [some, all] = sight(window, rows, {b, std::min(b + box, end)});
+      const double halo_weight = b == begin ? weight : 0;
+      // Where windows are causal and strided, no query may see a key.
+      const bool blind = some.size() == 0;
+      spans_.push_back({blind ? 0 : weight, of_block.size() == 0 ? 0 : halo_weight,
+                        static_cast<double>(of_block.size()), blind ? 0 : from_corner(some.begin),
+                        blind ? 0 : from_corner(some.end), blind ? 0 : from_corner(all.begin),
+                        blind ? 0 : std::max(from_corner(all.end), 0.0)});
+      tokens_ += weight * static_cast<double>(some.size());
+    }
+  };
+  // Adds the blocks up to number `end`. Looks at some of them: apart from each other where what they see changes
+  // slowly, one after the other where it comes again and again.
+  std::int64_t done = 0;
+  const auto add_until = [&](std::int64_t end, std::int64_t looks, bool apart) {
+    const std::int64_t part = end - done;
+    if (part <= 0) return;
+    looks = std::min(looks, part);
+    const std::int64_t step = apart ? part / looks : 1;
+    const std::int64_t first = done + (part - 1 - (looks - 1) * step) / 2;
+    const double weight = static_cast<double>(count) * static_cast<double>(part) / static_cast<double>(looks);
+    for (std::int64_t i = 0; i < looks; ++i) add_block(first + i * step, weight);
+    done = end;
+  };
+  const Middle middle = middle_of(window, rows);
+  const std::int64_t whole_blocks = window.members / block;
+  const std::int64_t period = window.stride / std::gcd(block, window.stride);
+  add_until(std::min(middle.begin / block, whole_blocks), middle.same_before ? 1 : most_blocks, true);
+  add_until(std::min(ceil_div(middle.begin, block), whole_blocks), 1, true);
+  add_until(std::min(middle.end / block, whole_blocks), period == 1 ? 1 : most_blocks, false);
+  add_until(std::min(ceil_div(middle.end, block), whole_blocks), 1, true);
+  add_until(whole_blocks, middle.same_behind ? 1 : most_blocks, true);
+  add_until(blocks, 1, true);
+}
+
+void AxisSpans::add_visited(std::span<const double> reciprocals, double* visited) const {
+  for (const auto [weight, halo_weight, halo, begin, end, common_begin, common_end] : spans_) {
+    for (std::size_t i = 0; i < reciprocals.size(); ++i) {
+      visited[i] += weight * (quotient_up(end, reciprocals[i]) - quotient(begin, reciprocals[i]));
     }
   }
 }
 
-Work AxisSpans::work(std::int64_t key_tile) const {
-  const double reciprocal = 1.0 / static_cast<double>(key_tile);
+Work AxisSpans::work(std::int64_t tile) const {
+  const double reciprocal = 1.0 / static_cast<double>(tile);
   Work sum{items_, 0, 0, 0};
   for (const Span& span : spans_) {
-    const double unmasked = quotient(span.common_end, reciprocal) - quotient_up(span.common_begin, reciprocal);
-    sum.loaded += span.weight * quotient_up(span.halo, reciprocal);
-    sum.visited += span.weight * (quotient_up(span.end, reciprocal) - quotient(span.begin, reciprocal));
-    sum.unmasked += span.weight * std::max(unmasked, 0.0);
+    const int unmasked = quotient(span.common_end, reciprocal) - quotient_up(span.common_begin, reciprocal);
+    sum.loaded += span.halo_weight * quotient_up(span.halo, reciprocal);
+    sum.unmasked += span.weight * std::max(unmasked, 0);
   }
+  add_visited({&reciprocal, 1}, &sum.visited);
   return sum;
 }
 
-CostModel::CostModel(const Problem& grid, const ForwardClass& size)
+CostModel::CostModel(const Problem& grid, Operation operation, const KernelClass& size)
     : columns_(size.columns),
       extra_kv_(grid.extra_kv),
-      heads_(static_cast<double>(grid.batch) * static_cast<double>(grid.heads)),
       places_(kMultiprocessors * size.blocks),
       warpgroups_(size.warpgroups) {
-  const ClassCosts& costs = kClassCosts[forward_class(size.dim, size.warpgroups)];
-  tile_ = 1e-6 * costs.tile;
-  mask_ = 1e-6 * costs.mask;
-  item_ = 1e-6 * costs.item;
-  bytes_seconds_of_key_ = heads_ * static_cast<double>(grid.dim + grid.dim_v) *
-                          static_cast<double>(size_of(grid.dtype)) / kBytesPerSecond;
+  const ClassCosts& costs = costs_of(operation)[class_index(classes_of(operation), size.dim, size.warpgroups)];
+  const std::span<const Rows> passes = passes_of(operation);
+  const std::span<const double> shares = shares_of(operation);
+  const double equal_share = 1.0 / static_cast<double>(passes.size());
+  const double heads = static_cast<double>(grid.batch) * static_cast<double>(grid.heads);
+  const double heads_kv = static_cast<double>(grid.batch) * static_cast<double>(grid.heads_kv);
+  constexpr double kSeconds = 1e-6 / kMultiprocessors;
+  byte_seconds_ =
+      heads * static_cast<double>(grid.dim + grid.dim_v) * static_cast<double>(size_of(grid.dtype)) / kBytesPerSecond;
+  for (std::size_t pass = 0; pass < passes.size(); ++pass) {
+    // The query heads that share a head of keys make one item where keys are kept.
+    const double item_heads = passes[pass] == Rows::queries ? heads : heads_kv;
+    passes_.push_back({item_heads, shares[pass] * costs.tile * heads * kSeconds,
+                       equal_share * costs.mask * heads * kSeconds, equal_share * costs.item * item_heads * kSeconds});
+  }
 }
 
-double CostModel::rounds(double items) const {
-  // Blocks take items in turns, so the last round counts whole.
-  const double all = heads_ * items;
-  return heads_ * std::ceil(all / places_) * places_ / (all * kMultiprocessors);
+CostModel::Tile CostModel::tile(std::int64_t volume) const {
+  return {static_cast<double>(volume), static_cast<double>(ceil_div(extra_kv_, volume)), volume == columns_};
 }
 
-double CostModel::seconds(const Work& work, std::int64_t key_volume) const {
-  const double extra = work.items * static_cast<double>(ceil_div(extra_kv_, key_volume));
+double CostModel::idling(std::size_t pass, double items) const {
+  const double all = passes_[pass].item_heads * items;
+  return std::ceil(all / places_) * places_ / all;
+}
+
+double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const {
+  const PassCosts& costs = passes_[pass];
+  const double extra = work.items * tile.extra;
   const double visited = work.visited + extra * warpgroups_;
-  const double masked = key_volume == columns_ ? visited - work.unmasked : visited;
-  const double bytes = (work.loaded + extra) * static_cast<double>(key_volume) * bytes_seconds_of_key_;
-  const double busy = visited * tile_ + masked * mask_ + work.items * item_;
-  return std::max(busy * rounds(work.items), bytes) + kLaunchSeconds;
+  const double masked = tile.full ? visited - work.unmasked : visited;
+  const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;
+  const double busy = visited * costs.tile + masked * costs.mask + work.items * costs.item;
+  return std::max(busy * idling, bytes) + kLaunchSeconds;
 }
 
-double CostModel::visited_within(double seconds, double items) const {
-  return ((seconds - kLaunchSeconds) / rounds(items) - items * item_) / tile_;
+double CostModel::fixed_seconds(std::size_t pass, double items, double idling) const {
+  return items * passes_[pass].item * idling + kLaunchSeconds;
+}
+
+double CostModel::seconds(std::span<const Work> works, std::int64_t tile_volume) const {
+  double sum = 0;
+  for (std::size_t pass = 0; pass < works.size(); ++pass) {
+    sum += seconds(pass, works[pass], tile(tile_volume), idling(pass, works[pass].items));
+  }
+  return sum;
 }
 
 }  // namespace vicinal::cuda::sm90

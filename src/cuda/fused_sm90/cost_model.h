@@ -1,72 +1,104 @@
 #pragma once
 
 // How long the Hopper kernels take, as their planner sees it: what tiles of given sizes come to along each axis, and
-// what that costs.
+// what that costs. A kernel makes one or two passes over the grid. In each, boxes of tokens of one kind, rows, stay
+// with a warpgroup, and tiles of the other kind pass by.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cuda/fused_sm90/classes.h"
-#include "vicinal/problem.h"
+#include "cuda/fused_sm90/tiles.h"
+#include "vicinal/plan.h"
 
 namespace vicinal::cuda::sm90 {
 
-/// What a choice of tiles comes to: along one axis, summed over the query tiles of all dilation groups, or, as the
+/// The sizes that the kernels of an operation, forward or backward, are compiled for.
+std::span<const KernelClass> classes_of(Operation operation);
+
+/// What is kept in each pass that they make.
+std::span<const Rows> passes_of(Operation operation);
+
+/// What a choice of boxes and tiles comes to in one pass: along one axis, summed over all dilation groups, or, as the
 /// product of its axes, for one head and batch entry.
 struct Work {
-  double items = 1;     ///< query tiles
-  double loaded = 1;    ///< key tiles that some warpgroup needs
-  double visited = 1;   ///< (warpgroup, key tile) pairs
-  double unmasked = 1;  ///< those in which all queries see all keys
+  double items = 1;     ///< blocks of boxes, one box for each warpgroup
+  double loaded = 1;    ///< tiles that some warpgroup needs
+  double visited = 1;   ///< (warpgroup, tile) pairs
+  double unmasked = 1;  ///< those in which all tokens of the box and all of the tile see each other
 
   Work& operator*=(const Work& other);
 };
 
-/// Which keys the query tiles of one size see along one axis.
+/// Blocks of that many tokens along one axis, summed over all dilation groups.
+double blocks_along(const Problem& grid, int axis, std::int64_t block);
+
+/// What the boxes of one size see along one axis.
 class AxisSpans {
  public:
-  /// Query tiles of `boxes` boxes of `query_box` positions. Looks at about `most_tiles` tiles of each kind of dilation
-  /// group, evenly apart, and takes them for all.
-  AxisSpans(const Problem& grid, int axis, std::int64_t query_box, std::int64_t boxes, std::int64_t most_tiles);
+  AxisSpans() = default;
+  /// Blocks of `boxes` boxes of `box` tokens. Of blocks that may differ, looks at about `most_blocks` of each part of
+  /// an axis, evenly apart, and takes them for all.
+  AxisSpans(const Problem& grid, int axis, Rows rows, std::int64_t box, std::int64_t boxes, std::int64_t most_blocks);
 
-  [[nodiscard]] Work work(std::int64_t key_tile) const;
-  [[nodiscard]] double items() const { return items_; }
-  /// (warpgroup, key) pairs: no key tile visits fewer.
-  [[nodiscard]] double keys() const { return keys_; }
+  [[nodiscard]] Work work(std::int64_t tile) const;
+  /// Adds the visited tiles of many extents, whose reciprocals are given, to as many numbers.
+  void add_visited(std::span<const double> reciprocals, double* visited) const;
+  /// (Warpgroup, token that passes by) pairs: no tile visits fewer.
+  [[nodiscard]] double tokens() const { return tokens_; }
 
  private:
-  /// Of one box of queries, relative to the halo of its tile. Whole numbers, as the arithmetic wants them.
+  /// Of one box, relative to the corner of its block's halo. Whole numbers, as the arithmetic wants them.
   struct Span {
-    double weight;  ///< how many such boxes there are
-    double halo;    ///< keys of the whole tile, or 0 but for its first box
-    double begin, end;
-    double common_begin, common_end;  ///< that all queries of the box see
+    double weight;                    ///< how many such boxes there are
+    double halo_weight;               ///< how many such blocks, of the first box of a block; of others 0
+    double halo;                      ///< tokens that the whole block sees
+    double begin, end;                ///< that some token of the box sees
+    double common_begin, common_end;  ///< that all see
   };
-  void add_groups(const Problem& grid, int axis, std::int64_t group, std::int64_t count, std::int64_t query_box,
-                  std::int64_t boxes, std::int64_t most_tiles);
+  void add_groups(const Problem& grid, int axis, Rows rows, std::int64_t group, std::int64_t count, std::int64_t box,
+                  std::int64_t boxes, std::int64_t most_blocks);
 
   std::vector<Span> spans_;
   double items_ = 0;
-  double keys_ = 0;
+  double tokens_ = 0;
 };
 
-/// Seconds of one class of the forward kernel for a problem.
+/// Seconds of one class of a kernel for a problem.
 class CostModel {
  public:
-  CostModel(const Problem& grid, const ForwardClass& size);
+  CostModel(const Problem& grid, Operation operation, const KernelClass& size);
 
-  [[nodiscard]] double seconds(const Work& work, std::int64_t key_volume) const;
-  /// The most (warpgroup, key tile) pairs that may take less than `seconds`.
-  [[nodiscard]] double visited_within(double seconds, double items) const;
+  /// What a tile of that many tokens has to do with costs.
+  struct Tile {
+    double volume;
+    double extra;  ///< such tiles hold the extra tokens
+    bool full;     ///< else columns are left over, and masked
+  };
+  [[nodiscard]] Tile tile(std::int64_t volume) const;
+
+  /// Turns that blocks take at a multiprocessor's items over those that would do if items could be cut.
+  [[nodiscard]] double idling(std::size_t pass, double items) const;
+  /// Of the pass of that number, with `idling` for the items of the work.
+  [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const;
+  /// What `items` take without their tiles.
+  [[nodiscard]] double fixed_seconds(std::size_t pass, double items, double idling) const;
+  /// What a (warpgroup, tile) pair takes where nothing is masked.
+  [[nodiscard]] double visit_seconds(std::size_t pass, double idling) const { return passes_[pass].tile * idling; }
+  /// Of all passes.
+  [[nodiscard]] double seconds(std::span<const Work> works, std::int64_t tile_volume) const;
 
  private:
-  /// Of a multiprocessor, of which blocks take `items` in turns.
-  [[nodiscard]] double rounds(double items) const;
-
+  /// Seconds of a multiprocessor that is never idle, for all heads and batch entries.
+  struct PassCosts {
+    double item_heads;  ///< heads and batch entries that have items of their own
+    double tile, mask, item;
+  };
   std::int64_t columns_, extra_kv_;
-  double heads_, places_, warpgroups_;
-  double tile_, mask_, item_;       // of a multiprocessor that is never idle
-  double bytes_seconds_of_key_;     // for all heads
+  double places_, warpgroups_;
+  double byte_seconds_;  ///< of a token that is loaded for all heads and batch entries
+  std::vector<PassCosts> passes_;
 };
 
 }  // namespace vicinal::cuda::sm90
