@@ -242,7 +242,6 @@ TEST(Sm90Planner, ChoosesTilesThatTheKernelAccepts) {
       const Tiling tiling = planner.tiling(problem);
       EXPECT_EQ(tiling, planner.tiling(problem)) << to_string(problem);
       EXPECT_TRUE(planner.accepts(problem, tiling).ok()) << planner.accepts(problem, tiling).reason();
-      if (planner.operation == Operation::backward) problem.extra_kv = 0;
       const Cost cost = planner.cost(problem, tiling);
       EXPECT_GE(cost.visited_multiply_adds, cost.needed_multiply_adds) << to_string(problem);
       EXPECT_GE(cost.visited_multiply_adds, cost.masked_multiply_adds) << to_string(problem);
@@ -319,10 +318,6 @@ TEST(Sm90Planner, SaysWhichProblemsItRefuses) {
     expect_refusal(planner.supports(p), "too large for 32-bit work items");
     if (devices().empty()) expect_refusal(planner.supports(headline_3d()), "allowed: 9.x (Hopper)");
   }
-  Problem p = headline_3d();
-  p.extra_kv = 5;
-  expect_refusal(backward_supports(p), "extra_kv = 5; this kernel: 0");
-  if (devices().empty()) expect_refusal(forward_supports(p), "allowed: 9.x (Hopper)");
 }
 
 TEST(Sm90Planner, SaysWhichTilesItRefuses) {

@@ -21,8 +21,6 @@ namespace {
 
 using Shape = PerAxis<std::int64_t>;
 
-/// Backward kernels of larger classes are not built.
-constexpr std::int64_t kMostBackwardDim = 128;
 constexpr std::size_t kMostPasses = 2;
 
 int dim_of_class(const Problem& grid, Operation operation) {
@@ -488,10 +486,7 @@ Cost cost(const Problem& grid, Operation operation, const Tiling& tiling) {
 
 Status forward_supports(const Problem& grid) { return supports(grid, kForwardClasses.back().dim); }
 
-Status backward_supports(const Problem& grid) {
-  if (grid.extra_kv > 0) return Status::refuse(fmt::format("extra_kv = {}; this kernel: 0", grid.extra_kv));
-  return supports(grid, kMostBackwardDim);
-}
+Status backward_supports(const Problem& grid) { return supports(grid, kBackwardClasses.back().dim); }
 
 Status forward_accepts(const Problem& grid, const Tiling& tiling) { return accepts(grid, Operation::forward, tiling); }
 
