@@ -1,10 +1,14 @@
 // vicinal tilings: how good the tile shapes are that the planner chooses.
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -18,7 +22,6 @@
 #include "check/random.h"
 #include "commands.h"
 #include "core/tiling.h"
-#include "cuda/devices.h"
 #include "options.h"
 #include "plan/cost.h"
 #include "plan/registry.h"
@@ -35,35 +38,41 @@ struct TilingsArguments {
   std::uint64_t seed = 0;
   std::int64_t best = 64;
   std::int64_t others = 64;
+  std::string operation = "forward";
   std::string backend = "fused";
-  DType dtype = DType::fp16;
-  Device device{};
+  std::optional<DType> dtype;
+  Device device{.type = DeviceType::cuda, .index = 0};
   std::string record;
 };
 
 /// A problem of which one run takes a modern GPU about a millisecond at most.
 Problem random_problem(check::Random& random) {
   constexpr double kMostMultiplyAdds = 1e11;
+  constexpr std::int64_t kMostElements = std::int64_t{1} << 24;
   Problem p;
   p.rank = static_cast<int>(random.between(1, 3));
   const std::int64_t longest = p.rank == 1 ? 32768 : p.rank == 2 ? 192 : 48;
   p.dim = p.dim_v = random.one_of<std::int64_t>({32, 32, 64, 64, 64, 96, 128, 128, 128, 192, 256});
   for (int a = 0; a < p.rank; ++a) {
     p.layout[a] = random.between(longest / 8, longest);
-    p.dilation[a] = random.chance(0.8) ? 1 : random.between(2, 8);
+    p.dilation[a] = random.chance(0.8) ? 1 : random.between(2, std::min<std::int64_t>(8, p.layout[a] / 2));
     const std::int64_t most = p.layout[a] / p.dilation[a];
-    p.window[a] = std::clamp<std::int64_t>(random.between(1, random.chance(0.5) ? most / 4 : most), 1, most);
+    p.window[a] = std::clamp<std::int64_t>(random.between(1, random.chance(0.5) ? ceil_div(most, 4) : most), 1, most);
     p.stride[a] = random.chance(0.75) ? 1 : random.between(1, p.window[a]);
     p.causal[a] = random.chance(0.15);
   }
+  p.dtype = DType::fp16;
   p.heads = p.heads_kv = random.between(1, 16);
   p.batch = random.between(1, 8);
   const auto work = [&] {
     const Problem grid = padded_to_rank_3(p);
     return multiply_adds(grid, Operation::forward, needed_pairs(grid));
   };
-  while (p.batch > 1 && work() > kMostMultiplyAdds) --p.batch;
-  while (p.heads > 1 && work() > kMostMultiplyAdds) p.heads = --p.heads_kv;
+  const auto too_large = [&] {
+    return work() > kMostMultiplyAdds || p.batch * p.tokens() * p.heads * p.dim > kMostElements;
+  };
+  while (p.batch > 1 && too_large()) --p.batch;
+  while (p.heads > 1 && too_large()) p.heads = --p.heads_kv;
   return p;
 }
 
@@ -75,7 +84,7 @@ std::vector<bench::NamedProblem> problems_of(const TilingsArguments& arguments) 
     problems.push_back({fmt::format("random {}", n), random_problem(random)});
   }
   for (bench::NamedProblem& named : problems) {
-    named.problem.dtype = arguments.dtype;
+    named.problem.dtype = arguments.dtype.value_or(named.problem.dtype);
     named.problem.device = arguments.device;
   }
   if (problems.empty()) {
@@ -94,16 +103,16 @@ struct Study {
   std::string name;
   std::vector<Measured> tilings;
 
-  [[nodiscard]] double fastest() const {
-    return std::ranges::min_element(tilings, {}, &Measured::seconds)->seconds;
-  }
-  /// Time of the planner's choice over that of the best.
-  [[nodiscard]] double ratio() const { return tilings.front().seconds / fastest(); }
+  [[nodiscard]] const Measured& chosen() const { return tilings.front(); }
+  [[nodiscard]] const Measured& fastest() const { return *std::ranges::min_element(tilings, {}, &Measured::seconds); }
+  /// Time of the planner's choice over that of the fastest.
+  [[nodiscard]] double ratio() const { return chosen().seconds / fastest().seconds; }
 };
 
 std::vector<Tiling> tilings_of(const Plan& plan, const TilingsArguments& arguments, check::Random& random) {
   const Problem grid = padded_to_rank_3(plan.problem);
   std::vector<Tiling> all = plan.kernel->tilings(grid, std::numeric_limits<std::size_t>::max());
+  std::erase(all, plan.tiling);
   std::vector<Tiling> chosen{plan.tiling};
   const std::int64_t best = std::min(arguments.best, std::ssize(all));
   chosen.insert(chosen.end(), all.begin(), all.begin() + best);
@@ -117,39 +126,33 @@ std::vector<Tiling> tilings_of(const Plan& plan, const TilingsArguments& argumen
   return chosen;
 }
 
-/// Measures each tiling, the planner's with most care; those that prove hopeless once only.
-Study study(const bench::NamedProblem& named, const TilingsArguments& arguments, check::Random& random) {
-  constexpr double kHopeless = 2;
-  PlanOptions options{.backend = arguments.backend, .tiling = {}};
-  const Plan chosen = make_plan(named.problem, Operation::forward, options);
-  if (chosen.kernel->tilings == nullptr) {
-    throw Error(ErrorKind::invalid_argument, fmt::format("{} has no choice of tiles; allowed: kernels with a model of "
-                                                         "their tiles, such as fused_sm90_forward",
-                                                         chosen.kernel_name()));
-  }
-  bench::Workload workload(chosen, 2, 0);
-  bench::DeviceClock clock(named.problem.device.index);
+/// Measures each tiling, those that prove slow once only.
+Study study(const std::string& name, const Plan& chosen, const TilingsArguments& arguments, check::Random& random) {
+  constexpr double kSlow = 2;     // times the fastest so far
+  constexpr double kLong = 5e-3;  // seconds: once is enough
+  constexpr bench::MeasureOptions kOnce{.warmup_seconds = 0, .budget_seconds = 0, .min_repetitions = 1};
+  constexpr bench::MeasureOptions kOften{.warmup_seconds = 0, .budget_seconds = 2e-3, .min_repetitions = 5};
+  constexpr bench::MeasureOptions kMoreOften{.warmup_seconds = 0, .budget_seconds = 5e-3, .min_repetitions = 5};
+  bench::Workload workload(chosen, 1, 0);
+  bench::DeviceClock clock(chosen.problem.device.index);
   const auto time = [&](const Plan& plan, const bench::MeasureOptions& measure) {
     workload.use(plan);
     return bench::measure([&](std::int64_t repetition) { workload.run(repetition); }, measure, clock).median;
   };
-  Study result{named.name, {}};
+  Study result{name, {}};
   double fastest = std::numeric_limits<double>::infinity();
   for (const Tiling& tiling : tilings_of(chosen, arguments, random)) {
-    options.tiling = tiling;
-    Measured measured{make_plan(named.problem, Operation::forward, options), 0};
-    const bench::MeasureOptions once{.warmup_seconds = 0, .budget_seconds = 0, .min_repetitions = 1};
-    const bench::MeasureOptions often{.warmup_seconds = 0, .budget_seconds = 2e-3, .min_repetitions = 5};
-    measured.seconds = time(measured.plan, once);
-    if (measured.seconds < kHopeless * fastest) measured.seconds = time(measured.plan, often);
+    const PlanOptions forced{.backend = std::string(chosen.kernel_name()), .tiling = tiling};
+    Measured measured{make_plan(chosen.problem, chosen.operation, forced), 0};
+    measured.seconds = time(measured.plan, kOnce);
+    if (measured.seconds < std::min(kSlow * fastest, kLong)) measured.seconds = time(measured.plan, kOften);
     fastest = std::min(fastest, measured.seconds);
     result.tilings.push_back(std::move(measured));
   }
   // Once more for those in the lead: the fastest of many is otherwise the luckiest.
-  for (Measured& measured : result.tilings) {
-    const bool in_lead = measured.seconds < 1.03 * fastest;
-    if (!in_lead && &measured != &result.tilings.front()) continue;
-    measured.seconds = time(measured.plan, {.warmup_seconds = 0, .budget_seconds = 5e-3, .min_repetitions = 9});
+  for (std::size_t i = 0; i < result.tilings.size(); ++i) {
+    Measured& measured = result.tilings[i];
+    if (i == 0 || measured.seconds < 1.03 * fastest) measured.seconds = time(measured.plan, kMoreOften);
   }
   return result;
 }
@@ -160,10 +163,12 @@ Json tiling_json(const Measured& measured) {
   return {{"query_tile", tiling.query_tile},
           {"key_tile", tiling.key_tile},
           {"block", tiling.block},
+          {"rows", tiling.rows},
           {"columns", tiling.columns},
           {"visited_multiply_adds", cost.visited_multiply_adds},
           {"masked_multiply_adds", cost.masked_multiply_adds},
           {"work_items", cost.work_items},
+          {"bytes", cost.bytes},
           {"estimated_seconds", cost.seconds},
           {"seconds", measured.seconds}};
 }
@@ -173,10 +178,12 @@ void save(const TilingsArguments& arguments, const std::vector<Study>& studies) 
   for (const Study& s : studies) {
     Json tilings = Json::array();
     for (const Measured& measured : s.tilings) tilings.push_back(tiling_json(measured));
-    const Plan& chosen = s.tilings.front().plan;
+    const Plan& chosen = s.chosen().plan;
     list.push_back({{"name", s.name},
                     {"problem", bench::problem_json(chosen.problem)},
+                    {"operation", name_of(chosen.operation)},
                     {"kernel", chosen.kernel_name()},
+                    {"needed_multiply_adds", chosen.cost.needed_multiply_adds},
                     {"ratio", s.ratio()},
                     {"tilings", tilings}});
   }
@@ -187,41 +194,74 @@ void save(const TilingsArguments& arguments, const std::vector<Study>& studies) 
                                       {"studies", list}});
 }
 
-/// How many choices take at most so many times as long as the best tiling.
+/// How many choices take at most so many times as long as the fastest tiling.
 std::string histogram(const std::vector<Study>& studies) {
-  Table table({"time of the choice / that of the best", "problems", ""});
   constexpr std::array kEdges{1.0, 1.02, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5, std::numeric_limits<double>::infinity()};
+  std::vector<double> ratios(studies.size());
+  std::ranges::transform(studies, ratios.begin(), &Study::ratio);
+  std::ranges::sort(ratios);
+  Table table({"chosen/fastest", "problems", ""});
   for (std::size_t edge = 1; edge < kEdges.size(); ++edge) {
-    const auto count = std::ranges::count_if(studies, [&](const Study& s) {
-      return s.ratio() <= kEdges[edge] && (edge == 1 || s.ratio() > kEdges[edge - 1]);
-    });
+    const auto first = edge == 1 ? ratios.begin() : std::ranges::upper_bound(ratios, kEdges[edge - 1]);
+    const auto count = std::ranges::upper_bound(ratios, kEdges[edge]) - first;
     const std::string range = edge + 1 < kEdges.size() ? fmt::format("{:.2f} to {:.2f}", kEdges[edge - 1], kEdges[edge])
                                                        : fmt::format("above {:.2f}", kEdges[edge - 1]);
     table.add({range, fmt::format("{}", count), std::string(static_cast<std::size_t>(count), '#')});
+  }
+  const auto within = std::ranges::upper_bound(ratios, 1.1) - ratios.begin();
+  return table.text() + fmt::format("chosen/fastest: median {:.3f}, worst {:.3f}, at most 1.10 for {} of {}\n",
+                                    ratios[ratios.size() / 2], ratios.back(), within, ratios.size());
+}
+
+std::string table_of(const std::vector<Study>& studies) {
+  Table table({"problem", "chosen", "fastest", "ratio", "queries", "keys", "fastest queries", "fastest keys"});
+  const auto queries = [](const Measured& m) {
+    return fmt::format("{} by {}", fmt::join(m.plan.tiling.query_tile, "x"), fmt::join(m.plan.tiling.block, "x"));
+  };
+  const auto keys = [](const Measured& m) { return fmt::format("{}", fmt::join(m.plan.tiling.key_tile, "x")); };
+  for (const Study& s : studies) {
+    table.add({s.name, format_seconds(s.chosen().seconds), format_seconds(s.fastest().seconds),
+               fmt::format("{:.3f}", s.ratio()), queries(s.chosen()), keys(s.chosen()), queries(s.fastest()),
+               keys(s.fastest())});
   }
   return table.text();
 }
 
 ExitCode run_tilings(const TilingsArguments& arguments) {
+  const std::vector<bench::NamedProblem> problems = problems_of(arguments);
+  if (arguments.device.type != DeviceType::cuda) {
+    throw Error(ErrorKind::invalid_argument, "device = cpu; allowed: cuda, cuda:N");
+  }
   require_device(arguments.device);
   if (!arguments.record.empty()) bench::require_writable(arguments.record);
+  const Operation operation = operation_named(arguments.operation).value_or(Operation::forward);
+  const bool on_terminal = isatty(STDERR_FILENO) == 1;
   check::Random random(arguments.seed + 1);
   std::vector<Study> studies;
-  Table table({"problem", "chosen", "best", "ratio", "queries", "keys", "best queries", "best keys"});
-  for (const bench::NamedProblem& named : problems_of(arguments)) {
-    studies.push_back(study(named, arguments, random));
-    const Study& s = studies.back();
-    const Tiling& chosen = s.tilings.front().plan.tiling;
-    const Tiling& best = std::ranges::min_element(s.tilings, {}, &Measured::seconds)->plan.tiling;
-    const auto queries = [](const Tiling& t) {
-      return fmt::format("{} by {}", fmt::join(t.query_tile, "x"), fmt::join(t.block, "x"));
-    };
-    table.add({s.name, format_seconds(s.tilings.front().seconds), format_seconds(s.fastest()),
-               fmt::format("{:.3f}", s.ratio()), queries(chosen), fmt::format("{}", fmt::join(chosen.key_tile, "x")),
-               queries(best), fmt::format("{}", fmt::join(best.key_tile, "x"))});
+  std::vector<std::string> refused;
+  for (const bench::NamedProblem& named : problems) {
+    if (on_terminal) fmt::print(stderr, "\r\033[K{} ...", named.name);
+    Plan plan;
+    try {
+      plan = make_plan(named.problem, operation, {.backend = arguments.backend, .tiling = {}});
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::unsupported) throw;
+      refused.push_back(fmt::format("{}: {}", named.name, error.what()));
+      continue;
+    }
+    if (plan.kernel->tilings == nullptr) {
+      refused.push_back(fmt::format("{}: {} has no choice of tiles", named.name, plan.kernel_name()));
+      continue;
+    }
+    studies.push_back(study(named.name, plan, arguments, random));
+    if (!arguments.record.empty()) save(arguments, studies);  // whatever comes after
   }
-  fmt::print("{}\n{}", table.text(), histogram(studies));
-  if (!arguments.record.empty()) save(arguments, studies);
+  if (on_terminal) fmt::print(stderr, "\r\033[K");
+  if (studies.empty()) {
+    throw Error(ErrorKind::unsupported, fmt::format("no problem has a choice of tiles; the first is {}", refused[0]));
+  }
+  fmt::print("{}\n{}", table_of(studies), histogram(studies));
+  if (!refused.empty()) fmt::print("left out {} problems, the first is {}\n", refused.size(), refused[0]);
   return kSuccess;
 }
 
@@ -232,29 +272,35 @@ Command add_tilings(CLI::App& program) {
   command->footer(
       "Example:\n"
       "  vicinal tilings --suite benchmarks/suites/headline.json --random-problems 100 --json tilings.json\n\n"
-      "For each problem the forward pass runs with the tiles of the planner, with those that its model likes best and\n"
-      "with random ones. The histogram counts problems by the time of the choice over that of the best.");
+      "Each problem runs with the tiles that the planner chooses, with those that its model likes next and with "
+      "random\n"
+      "ones. The histogram counts problems by the time of the choice over that of the fastest. The record holds all\n"
+      "times beside what the model counts, so that its constants can be fitted.");
   const auto arguments = std::make_shared<TilingsArguments>();
   command->add_option("--suite", arguments->suite, "A JSON list of problems")->check(CLI::ExistingFile);
   command->add_option("--random-problems", arguments->random_problems, "As many random ones")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->add_option("--seed", arguments->seed, "Of random problems and tiles")->capture_default_str();
-  command->add_option("--best", arguments->best, "Tilings that the model likes best")
+  command->add_option("--best", arguments->best, "Tilings that the model likes next")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->add_option("--others", arguments->others, "Random tilings")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->add_option("--backend", arguments->backend, "Only kernels of this backend")->capture_default_str();
+  command->add_option("--operation", arguments->operation, "forward or backward")
+      ->check(CLI::IsMember({"forward", "backward"}))
+      ->capture_default_str();
+  command->add_option("--backend", arguments->backend, "Kernels of this backend, or one kernel")->capture_default_str();
   command
       ->add_option_function<std::string>(
-          "--dtype", [=](const std::string& text) { arguments->dtype = bench::parse_dtype(text); }, "fp16 or bf16")
+          "--dtype", [=](const std::string& text) { arguments->dtype = bench::parse_dtype(text); },
+          "For all problems, whatever the suite says")
       ->type_name("TEXT");
-  arguments->device = {.type = DeviceType::cuda, .index = 0};
   command
       ->add_option_function<std::string>(
-          "--device", [=](const std::string& text) { arguments->device = bench::parse_device(text); }, "cuda or cuda:1")
+          "--device", [=](const std::string& text) { arguments->device = bench::parse_device(text); },
+          "cuda or cuda:N [cuda:0]")
       ->type_name("TEXT");
   command->add_option("--json", arguments->record, "Write a record of all times")->type_name("FILE");
   return {command, [=] { return run_tilings(*arguments); }};

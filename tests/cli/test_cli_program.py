@@ -9,7 +9,7 @@ import pytest
 from outcome import Program, refused, succeeded
 
 PROBLEM = "--layout 16x16 --window 5 --heads 2 --dim 16"
-COMMANDS = ("info", "plan", "run", "check", "bench")
+COMMANDS = ("info", "plan", "run", "check", "bench", "tilings")
 
 
 def test_version(vicinal: Program) -> None:
