@@ -355,6 +355,27 @@ TEST(Sm90Planner, CountsTheProductsOfBothPasses) {
   EXPECT_EQ(cost.visited_multiply_adds, 1024.0 * 64 * (4 * 64 + 3 * 32));  // S and dP twice
   EXPECT_EQ(cost.masked_multiply_adds, 0);
   EXPECT_EQ(cost.work_items, 2 * 16);
+
+  p.extra_kv = 5;
+  const double whole_tile = 1024.0 * 64 * (2 * 64 + 32);  // in the pass over queries
+  const double exact = 1024.0 * 5 * (2 * 64 + 2 * 32);
+  EXPECT_EQ(backward_cost(p, tiling).visited_multiply_adds, cost.visited_multiply_adds + whole_tile + exact);
+
+  // One pass for dK and another for dV.
+  p.extra_kv = 0;
+  p.dim = p.dim_v = 192;
+  Tiling of_two = tiling;
+  of_two.block = {1, 1, 2};
+  ASSERT_TRUE(backward_accepts(p, of_two).ok()) << backward_accepts(p, of_two).reason();
+  EXPECT_EQ(backward_cost(p, of_two).visited_multiply_adds, 1024.0 * 64 * 8 * 192);
+}
+
+TEST(Sm90Planner, HeadsThatShareKeysShareItems) {
+  Problem p = headline_3d();
+  const Tiling tiling = backward_tiling(p);
+  const double items = backward_cost(p, tiling).work_items / 2;
+  p.heads_kv = 6;
+  EXPECT_EQ(backward_cost(p, tiling).work_items, items + items / 4);
 }
 
 TEST(Sm90Planner, IsAskedOnce) {

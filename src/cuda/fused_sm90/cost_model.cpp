@@ -29,9 +29,9 @@ constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
     {0.80, 0.04, 3.0},  // 256x2
 }};
 
-// Of both passes together. Estimates that have not been measured: seven products at 550 TFLOP/s on 132 multiprocessors,
-// and the exponentials of two products of scores hidden behind them as well as the forward kernels hide theirs; masks
-// and work items as in two forward passes.
+// Of all passes together. Estimates that have not been measured: the seven or eight products at 550 TFLOP/s on 132
+// multiprocessors, and the exponentials of two products of scores hidden behind them as well as the forward kernels
+// hide theirs; masks and work items as in two forward passes.
 constexpr std::array<ClassCosts, kBackwardClasses.size()> kBackwardCosts{{
     {0.75, 0.08, 1.6},  // 32x1
     {0.75, 0.06, 6.0},  // 32x2
@@ -39,17 +39,14 @@ constexpr std::array<ClassCosts, kBackwardClasses.size()> kBackwardCosts{{
     {1.05, 0.06, 7.0},  // 64x2
     {1.45, 0.06, 7.0},  // 96x2
     {1.85, 0.06, 7.0},  // 128x2
-    {2.75, 0.06, 7.0},  // 192x2
-    {1.85, 0.04, 7.0},  // 256x2
+    {3.10, 0.06, 7.0},  // 192x2
+    {2.10, 0.04, 7.0},  // 256x2
 }};
-
-/// A pass's part of the products: of S, dP and dQ where rows are queries, of S, dP, dV and dK where rows are keys.
-constexpr std::array kForwardShares{1.0};
-constexpr std::array kBackwardShares{3.0 / 7, 4.0 / 7};
 
 constexpr double kMultiprocessors = 132;
 constexpr double kLaunchSeconds = 4e-6;
-constexpr double kBytesPerSecond = 5e12;  // from the second-level cache
+constexpr double kBytesPerSecond = 5e12;              // from the second-level cache
+constexpr double kExtraMultiplyAddsPerSecond = 1e13;  // gradients of extra tokens, without matrix products: an estimate
 
 /// x / y rounded down or up, for whole numbers of at most 2^29 and a `reciprocal` of y: half of a unit in the numerator
 /// is more than all rounding.
@@ -92,9 +89,12 @@ std::span<const ClassCosts> costs_of(Operation operation) {
   return kForwardCosts;
 }
 
-std::span<const double> shares_of(Operation operation) {
-  if (operation == Operation::backward) return kBackwardShares;
-  return kForwardShares;
+/// The part of a pass in all products.
+double share_of(Operation operation, const KernelClass& size, Rows rows) {
+  if (operation == Operation::forward) return 1;
+  constexpr int kOverQueries = 3;
+  const int over_keys = products_over_keys(size);
+  return static_cast<double>(rows == Rows::queries ? kOverQueries : over_keys) / (kOverQueries + over_keys);
 }
 
 }  // namespace
@@ -106,8 +106,10 @@ std::span<const KernelClass> classes_of(Operation operation) {
 
 std::span<const Rows> passes_of(Operation operation) {
   static constexpr std::array kPasses{Rows::queries, Rows::keys};
-  return std::span(kPasses).first(shares_of(operation).size());
+  return std::span(kPasses).first(operation == Operation::backward ? 2 : 1);
 }
+
+int products_over_keys(const KernelClass& size) { return size.dim <= 128 ? 4 : 5; }
 
 Work& Work::operator*=(const Work& other) {
   items *= other.items;
@@ -210,17 +212,18 @@ CostModel::CostModel(const Problem& grid, Operation operation, const KernelClass
       warpgroups_(size.warpgroups) {
   const ClassCosts& costs = costs_of(operation)[class_index(classes_of(operation), size.dim, size.warpgroups)];
   const std::span<const Rows> passes = passes_of(operation);
-  const std::span<const double> shares = shares_of(operation);
   const double equal_share = 1.0 / static_cast<double>(passes.size());
   const double heads = static_cast<double>(grid.batch) * static_cast<double>(grid.heads);
   const double heads_kv = static_cast<double>(grid.batch) * static_cast<double>(grid.heads_kv);
   constexpr double kSeconds = 1e-6 / kMultiprocessors;
-  byte_seconds_ =
-      heads * static_cast<double>(grid.dim + grid.dim_v) * static_cast<double>(size_of(grid.dtype)) / kBytesPerSecond;
-  for (std::size_t pass = 0; pass < passes.size(); ++pass) {
+  const auto dims = static_cast<double>(grid.dim + grid.dim_v);
+  byte_seconds_ = heads * dims * static_cast<double>(size_of(grid.dtype)) / kBytesPerSecond;
+  const double extra_pairs = heads * static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
+  extra_seconds_ = operation == Operation::backward ? 2 * extra_pairs * dims / kExtraMultiplyAddsPerSecond : 0;
+  for (const Rows rows : passes) {
     // The query heads that share a head of keys make one item where keys are kept.
-    const double item_heads = passes[pass] == Rows::queries ? heads : heads_kv;
-    passes_.push_back({item_heads, shares[pass] * costs.tile * heads * kSeconds,
+    const double item_heads = rows == Rows::queries ? heads : heads_kv;
+    passes_.push_back({rows, item_heads, share_of(operation, size, rows) * costs.tile * heads * kSeconds,
                        equal_share * costs.mask * heads * kSeconds, equal_share * costs.item * item_heads * kSeconds});
   }
 }
@@ -236,7 +239,7 @@ double CostModel::idling(std::size_t pass, double items) const {
 
 double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const {
   const PassCosts& costs = passes_[pass];
-  const double extra = work.items * tile.extra;
+  const double extra = costs.rows == Rows::queries ? work.items * tile.extra : 0;
   const double visited = work.visited + extra * warpgroups_;
   const double masked = tile.full ? visited - work.unmasked : visited;
   const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;
@@ -249,7 +252,7 @@ double CostModel::fixed_seconds(std::size_t pass, double items, double idling) c
 }
 
 double CostModel::seconds(std::span<const Work> works, std::int64_t tile_volume) const {
-  double sum = 0;
+  double sum = extra_seconds_;
   for (std::size_t pass = 0; pass < works.size(); ++pass) {
     sum += seconds(pass, works[pass], tile(tile_volume), idling(pass, works[pass].items));
   }

@@ -20,6 +20,10 @@ std::span<const KernelClass> classes_of(Operation operation);
 /// What is kept in each pass that they make.
 std::span<const Rows> passes_of(Operation operation);
 
+/// Of the backward kernels where rows are keys: S, dP, dV and dK, or, where registers do not hold both gradients, S, dP
+/// and dK and then S and dV. Where rows are queries they are three: S, dP and dQ.
+int products_over_keys(const KernelClass& size);
+
 /// What a choice of boxes and tiles comes to in one pass: along one axis, summed over all dilation groups, or, as the
 /// product of its axes, for one head and batch entry.
 struct Work {
@@ -73,7 +77,7 @@ class CostModel {
   /// What a tile of that many tokens has to do with costs.
   struct Tile {
     double volume;
-    double extra;  ///< such tiles hold the extra tokens
+    double extra;  ///< such tiles hold the extra tokens, where rows are queries
     bool full;     ///< else columns are left over, and masked
   };
   [[nodiscard]] Tile tile(std::int64_t volume) const;
@@ -86,18 +90,20 @@ class CostModel {
   [[nodiscard]] double fixed_seconds(std::size_t pass, double items, double idling) const;
   /// What a (warpgroup, tile) pair takes where nothing is masked.
   [[nodiscard]] double visit_seconds(std::size_t pass, double idling) const { return passes_[pass].tile * idling; }
-  /// Of all passes.
+  /// Of all passes, and of the gradients of extra tokens.
   [[nodiscard]] double seconds(std::span<const Work> works, std::int64_t tile_volume) const;
 
  private:
   /// Seconds of a multiprocessor that is never idle, for all heads and batch entries.
   struct PassCosts {
+    Rows rows;
     double item_heads;  ///< heads and batch entries that have items of their own
     double tile, mask, item;
   };
   std::int64_t columns_, extra_kv_;
   double places_, warpgroups_;
-  double byte_seconds_;  ///< of a token that is loaded for all heads and batch entries
+  double extra_seconds_;  ///< gradients of extra tokens
+  double byte_seconds_;   ///< of a token that is loaded for all heads and batch entries
   std::vector<PassCosts> passes_;
 };
 

@@ -445,14 +445,16 @@ Status accepts(const Problem& grid, Operation operation, const Tiling& tiling) {
   return {};
 }
 
-/// Multiply-adds of the pass of that number, for `pairs` pairs of slots.
-double multiply_adds_of_pass(const Problem& grid, Operation operation, std::size_t pass, double pairs) {
+/// Multiply-adds of a pass, for `pairs` pairs of slots.
+double multiply_adds_of_pass(const Problem& grid, Operation operation, const KernelClass& size, Rows rows,
+                             double pairs) {
   const double forward = multiply_adds(grid, Operation::forward, pairs);
   if (operation == Operation::forward) return forward;
-  // Each pass makes S and dP, which a kernel of one pass would make once: seven products instead of the five that
-  // multiply_adds counts. Over queries S, dP and dQ, all but dV and dK; over keys S, dP, dV and dK, twice a forward
-  // pass.
-  return pass == 0 ? multiply_adds(grid, operation, pairs) - forward : 2 * forward;
+  // S and dP are made in each pass: seven products, or eight, instead of the five that multiply_adds counts. S, dP and
+  // dQ are all but dV and dK; S, dP, dV and dK twice a forward pass; and with S once more as many as those five.
+  const double backward = multiply_adds(grid, operation, pairs);
+  if (rows == Rows::queries) return backward - forward;
+  return products_over_keys(size) == 4 ? 2 * forward : backward;
 }
 
 Cost cost(const Problem& grid, Operation operation, const Tiling& tiling) {
@@ -470,13 +472,18 @@ Cost cost(const Problem& grid, Operation operation, const Tiling& tiling) {
       work *=
           AxisSpans(grid, a, passes[pass], tiling.query_tile[a], tiling.block[a], kMostBlocks).work(tiling.key_tile[a]);
     }
-    const double extra = work.items * static_cast<double>(size.warpgroups * ceil_div(grid.extra_kv, tile_volume));
-    const double visited = work.visited + extra;
+    const std::int64_t tiles_of_extra = passes[pass] == Rows::queries ? ceil_div(grid.extra_kv, tile_volume) : 0;
+    const double visited = work.visited + work.items * static_cast<double>(size.warpgroups * tiles_of_extra);
     const double masked = tile_volume == size.columns ? visited - work.unmasked : visited;
-    cost.visited_multiply_adds += multiply_adds_of_pass(grid, operation, pass, visited * slots);
-    cost.masked_multiply_adds += multiply_adds_of_pass(grid, operation, pass, masked * slots);
-    cost.work_items +=
-        static_cast<double>(grid.batch * (passes[pass] == Rows::queries ? grid.heads : grid.heads_kv)) * work.items;
+    cost.visited_multiply_adds += multiply_adds_of_pass(grid, operation, size, passes[pass], visited * slots);
+    cost.masked_multiply_adds += multiply_adds_of_pass(grid, operation, size, passes[pass], masked * slots);
+    const std::int64_t heads = passes[pass] == Rows::queries ? grid.heads : grid.heads_kv;
+    cost.work_items += static_cast<double>(grid.batch * heads) * work.items;
+  }
+  if (operation == Operation::backward) {
+    // The gradients of extra tokens come from a kernel of their own.
+    const double extra_pairs = static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
+    cost.visited_multiply_adds += 2 * multiply_adds(grid, Operation::forward, extra_pairs);
   }
   cost.seconds = CostModel(grid, operation, size).seconds(std::span(works).first(passes.size()), tile_volume);
   return cost;
