@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <numeric>
 
 #include "core/tiling.h"
@@ -213,8 +212,9 @@ CostModel::CostModel(const Problem& grid, Operation operation, const KernelClass
   const ClassCosts& costs = costs_of(operation)[class_index(classes_of(operation), size.dim, size.warpgroups)];
   const std::span<const Rows> passes = passes_of(operation);
   const double equal_share = 1.0 / static_cast<double>(passes.size());
-  const double heads = static_cast<double>(grid.batch) * static_cast<double>(grid.heads);
-  const double heads_kv = static_cast<double>(grid.batch) * static_cast<double>(grid.heads_kv);
+  const auto batch = static_cast<double>(std::max<std::int64_t>(grid.batch, 1));  // none is planned as one
+  const double heads = batch * static_cast<double>(grid.heads);
+  const double heads_kv = batch * static_cast<double>(grid.heads_kv);
   constexpr double kSeconds = 1e-6 / kMultiprocessors;
   const auto dims = static_cast<double>(grid.dim + grid.dim_v);
   byte_seconds_ = heads * dims * static_cast<double>(size_of(grid.dtype)) / kBytesPerSecond;
@@ -234,7 +234,8 @@ CostModel::Tile CostModel::tile(std::int64_t volume) const {
 
 double CostModel::idling(std::size_t pass, double items) const {
   const double all = passes_[pass].item_heads * items;
-  return std::ceil(all / places_) * places_ / all;
+  const std::int64_t turns = static_cast<std::int64_t>((all - 1) / places_) + 1;  // all / places_ rounded up
+  return static_cast<double>(turns) * places_ / all;
 }
 
 double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const {

@@ -399,8 +399,9 @@ std::vector<Tiling> tilings(const Problem& grid, Operation operation, std::size_
     searches.emplace_back(grid, operation, size, members, boxes).add_starts(starts);
   }
   Shortlist best(count);
-  std::ranges::sort(starts, {}, &Search::Start::least);
-  if (count == 1 && starts.size() > kMostStarts) starts.resize(kMostStarts);
+  const std::size_t looks = count == 1 ? std::min(kMostStarts, starts.size()) : starts.size();
+  std::ranges::partial_sort(starts, starts.begin() + static_cast<std::ptrdiff_t>(looks), {}, &Search::Start::least);
+  starts.resize(looks);
   for (const auto& start : starts) {
     if (start.least >= best.limit()) break;
     start.search->add_tilings(start, best);
@@ -439,8 +440,9 @@ Status accepts(const Problem& grid, Operation operation, const Tiling& tiling) {
     return Status::refuse(fmt::format("tiling.rows = {}, tiling.columns = {}; allowed for such blocks: {}, {}",
                                       tiling.rows, tiling.columns, kWarpgroupRows, size->columns));
   }
-  if (work_items(grid, tiling) > std::numeric_limits<std::int32_t>::max()) {
-    return Status::refuse("more than 2147483647 work items");
+  constexpr std::int64_t kMostItems = std::numeric_limits<std::int32_t>::max() / 2;  // blocks step beyond the last
+  if (const std::int64_t items = work_items(grid, tiling); items > kMostItems) {
+    return Status::refuse(fmt::format("{} work items; allowed: up to {}", items, kMostItems));
   }
   return {};
 }
