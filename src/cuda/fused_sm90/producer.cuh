@@ -78,7 +78,7 @@ class Producer {
 
   __device__ void produce_rows(const WorkItem& item, const AxisShare& along, const Share& share) {
     const int stage = row_ring_.stage;
-    shared_.row_empty[stage].wait(row_ring_.phase ^ 1);
+    await(shared_.row_empty[stage], row_ring_.phase ^ 1);
     if (plans()) {
       note_item(item, along, share, stage);
       note_rows(item, along, stage);
@@ -172,7 +172,7 @@ class Producer {
       }
       if (t < share.total && (plans() || has_role(1))) {
         const int stage = key_ring_.stage;
-        shared_.key_empty[stage].wait(key_ring_.phase ^ 1);
+        await(shared_.key_empty[stage], key_ring_.phase ^ 1);
         if (plans()) note_tile(along, share, t, of_axis(tile), shared_.tile[stage], shared_.key_full[stage]);
         if (has_role(1)) {
           fill_keys(origin, extra, stage);
@@ -181,7 +181,7 @@ class Producer {
       }
       if (t >= kLag && has_role(2)) {
         const int stage = value_ring_.stage;
-        shared_.value_empty[stage].wait(value_ring_.phase ^ 1);
+        await(shared_.value_empty[stage], value_ring_.phase ^ 1);
         fill_values(kLag > 0 ? before : origin, t - kLag >= share.tiles(), stage);
         value_ring_.advance();
       }
@@ -250,7 +250,7 @@ class Producer {
 
   __device__ void announce_end() {
     const int stage = row_ring_.stage;
-    shared_.row_empty[stage].wait(row_ring_.phase ^ 1);
+    await(shared_.row_empty[stage], row_ring_.phase ^ 1);
     if (plans() && lane_ < kWarpgroups) shared_.item[stage][lane_].skipped_before = -1;
     __syncwarp();
     if (!p_.by_copy_engine || lane_ == 0) shared_.row_full[stage].arrive();
@@ -345,6 +345,12 @@ class Producer {
         store_shared(at, uint4{words[0], words[1], words[2], words[3]});
       }
     }
+  }
+
+  /// Waits for a stage that consumers give back, which they may do only when they hear of the tile that is on its way.
+  __device__ void await(Barrier& empty, int phase) {
+    if (!p_.by_copy_engine && !empty.test(phase)) flush();
+    empty.wait(phase);
   }
 
   /// Threads' copies arrive late: a tile is announced when the next one is on its way.
