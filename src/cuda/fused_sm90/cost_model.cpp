@@ -16,7 +16,7 @@ struct ClassCosts {
   double item;  ///< what a work item adds
 };
 
-// Fitted to measurements on an H200 (docs/decisions/0071-hopper-cost-model.md).
+// Estimates fitted to one H200, of which no record was kept (docs/decisions/0071-hopper-cost-model.md).
 constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
     {0.31, 0.04, 0.7},  // 32x1
     {0.58, 0.06, 2.5},  // 32x2
