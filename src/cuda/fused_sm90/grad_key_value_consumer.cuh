@@ -24,6 +24,10 @@ class GradKeyValueConsumer : Consumer<Config> {
   using typename Base::Element, typename Base::Place;
   static constexpr bool kHasKey = Config::kPass != Pass::grad_value;
   static constexpr bool kHasValue = Config::kPass != Pass::grad_key;
+  /// Weights, at most 1, are kept times 2^kShift: in fp16 those below 2^-14 would lose digits, and a key that every
+  /// query hardly sees would have nothing else.
+  static constexpr int kShift = ElementTraits<Element>::kDType == DType::fp16 ? 11 : 0;
+  static constexpr float kUnshifted = 1.0F / (1 << kShift);
 
  public:
   __device__ GradKeyValueConsumer(const Parameters& p, SharedMemory<Config>& shared, int warpgroup)
@@ -47,7 +51,7 @@ class GradKeyValueConsumer : Consumer<Config> {
       if (note.attended > 0) {
         const Place place = Base::place_of(note);  // not before: sums leave few registers
         if constexpr (kHasKey) this->write_rows(place, 0, grad_key_, {p_.scale, p_.scale}, p_.dim);
-        if constexpr (kHasValue) this->write_rows(place, 1, grad_value_, {1, 1}, p_.dim_v);
+        if constexpr (kHasValue) this->write_rows(place, 1, grad_value_, {kUnshifted, kUnshifted}, p_.dim_v);
       }
       release(shared_.row_empty[row_ring_.stage]);
       row_ring_.advance();
@@ -145,8 +149,8 @@ class GradKeyValueConsumer : Consumer<Config> {
 #pragma unroll
     for (int j = 0; j < kScores / 4; ++j) {
       const float2 pair = load_shared_pair(shared_address(&shared_.statistics[stage].logsumexp[column(j)]));
-      const float first = pair.x * kLog2E;
-      const float second = pair.y * kLog2E;
+      const float first = fmaf(pair.x, kLog2E, -kShift);
+      const float second = fmaf(pair.y, kLog2E, -kShift);
 #pragma unroll
       for (int s = 4 * j; s < 4 * j + 4; s += 2) {
         scores_[s] = exp2_approximate(fmaf(scores_[s], scale, -first));
@@ -167,12 +171,13 @@ class GradKeyValueConsumer : Consumer<Config> {
   __device__ void differentiate(int stage) {
 #pragma unroll
     for (int j = 0; j < kScores / 4; ++j) {
-      const float2 delta = load_shared_pair(shared_address(&shared_.statistics[stage].delta[column(j)]));
+      float2 delta = load_shared_pair(shared_address(&shared_.statistics[stage].delta[column(j)]));
+      delta = {delta.x * kUnshifted, delta.y * kUnshifted};
 #pragma unroll
       for (int s = 4 * j; s < 4 * j + 4; s += 2) {
         const float2 weights = unpacked<Element>(weights_[s / 2]);  // scores have made way
-        grad_scores_[s / 2] =
-            packed<Element>(weights.x * (grad_weights_[s] - delta.x), weights.y * (grad_weights_[s + 1] - delta.y));
+        grad_scores_[s / 2] = packed<Element>(weights.x * fmaf(grad_weights_[s], kUnshifted, -delta.x),
+                                              weights.y * fmaf(grad_weights_[s + 1], kUnshifted, -delta.y));
       }
     }
   }
