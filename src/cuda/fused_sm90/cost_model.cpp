@@ -16,31 +16,36 @@ struct ClassCosts {
   double item;  ///< what a work item adds
 };
 
-// Estimates fitted to one H200, of which no record was kept (docs/decisions/0071-hopper-cost-model.md).
+// From measurements on one H100: dense attention, half-masked tiles and the tilings of the headline suite
+// (docs/decisions/0071-hopper-cost-model.md).
 constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
-    {0.31, 0.04, 0.7},  // 32x1
-    {0.58, 0.06, 2.5},  // 32x2
-    {0.35, 0.04, 1.0},  // 64x1
-    {0.64, 0.06, 3.0},  // 64x2
-    {0.80, 0.06, 3.0},  // 96x2
-    {0.91, 0.06, 3.0},  // 128x2
-    {0.94, 0.05, 3.0},  // 192x2
-    {0.80, 0.04, 3.0},  // 256x2
+    {0.40, 0.09, 0.4},  // 32x1
+    {0.60, 0.20, 2.0},  // 32x2
+    {0.38, 0.07, 1.1},  // 64x1
+    {0.63, 0.16, 2.0},  // 64x2
+    {0.76, 0.06, 2.0},  // 96x2
+    {0.88, 0.08, 1.1},  // 128x2
+    {0.90, 0.05, 3.0},  // 192x2
+    {0.82, 0.04, 3.0},  // 256x2
 }};
 
-// Of all passes together. Estimates that have not been measured: the seven or eight products at 550 TFLOP/s on 132
-// multiprocessors, and the exponentials of two products of scores hidden behind them as well as the forward kernels
-// hide theirs; masks and work items as in two forward passes.
+// Of both passes together.
 constexpr std::array<ClassCosts, kBackwardClasses.size()> kBackwardCosts{{
-    {0.75, 0.08, 1.6},  // 32x1
-    {0.75, 0.06, 6.0},  // 32x2
-    {1.15, 0.08, 2.3},  // 64x1
-    {1.05, 0.06, 7.0},  // 64x2
-    {1.45, 0.06, 7.0},  // 96x2
-    {1.85, 0.06, 7.0},  // 128x2
-    {3.10, 0.06, 7.0},  // 192x2
-    {2.10, 0.04, 7.0},  // 256x2
+    {1.00, 0.25, 2.2},  // 32x1
+    {1.15, 0.30, 4.0},  // 32x2
+    {1.50, 0.25, 3.0},  // 64x1
+    {1.29, 0.30, 4.0},  // 64x2
+    {1.61, 0.30, 4.0},  // 96x2
+    {1.81, 0.28, 4.0},  // 128x2
+    {3.05, 0.28, 5.0},  // 192x2
+    {2.40, 0.20, 5.0},  // 256x2
 }};
+
+/// What a tile that one warpgroup of two needs takes more, as a share of `tile`: no other keeps the tensor cores busy.
+constexpr double kForwardLone = 0.3;
+constexpr double kBackwardLone = 0.6;
+/// How much of the time in which the last blocks work is lost; meanwhile the others leave them power and memory.
+constexpr double kIdleLoss = 0.7;
 
 constexpr double kMultiprocessors = 132;
 constexpr double kLaunchSeconds = 4e-6;
@@ -223,8 +228,10 @@ CostModel::CostModel(const Problem& grid, Operation operation, const KernelClass
   for (const Rows rows : passes) {
     // The query heads that share a head of keys make one item where keys are kept.
     const double item_heads = rows == Rows::queries ? heads : heads_kv;
-    passes_.push_back({rows, item_heads, share_of(operation, size, rows) * costs.tile * heads * kSeconds,
-                       equal_share * costs.mask * heads * kSeconds, equal_share * costs.item * item_heads * kSeconds});
+    const double tile = share_of(operation, size, rows) * costs.tile * heads * kSeconds;
+    passes_.push_back({rows, item_heads, tile, equal_share * costs.mask * heads * kSeconds,
+                       equal_share * costs.item * item_heads * kSeconds,
+                       tile * (operation == Operation::forward ? kForwardLone : kBackwardLone)});
   }
 }
 
@@ -235,7 +242,7 @@ CostModel::Tile CostModel::tile(std::int64_t volume) const {
 double CostModel::idling(std::size_t pass, double items) const {
   const double all = passes_[pass].item_heads * items;
   const std::int64_t turns = static_cast<std::int64_t>((all - 1) / places_) + 1;  // all / places_ rounded up
-  return static_cast<double>(turns) * places_ / all;
+  return 1 + kIdleLoss * (static_cast<double>(turns) * places_ / all - 1);
 }
 
 double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const {
@@ -244,7 +251,8 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   const double visited = work.visited + extra * warpgroups_;
   const double masked = tile.full ? visited - work.unmasked : visited;
   const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;
-  const double busy = visited * costs.tile + masked * costs.mask + work.items * costs.item;
+  const double lone = std::max(work.loaded * warpgroups_ - work.visited, 0.0);
+  const double busy = visited * costs.tile + masked * costs.mask + lone * costs.lone + work.items * costs.item;
   return std::max(busy * idling, bytes) + kLaunchSeconds;
 }
 

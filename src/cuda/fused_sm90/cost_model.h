@@ -82,7 +82,7 @@ class CostModel {
   };
   [[nodiscard]] Tile tile(std::int64_t volume) const;
 
-  /// Turns that blocks take at a multiprocessor's items over those that would do if items could be cut.
+  /// Time with the turns that blocks take at a multiprocessor's items over that which would do if items could be cut.
   [[nodiscard]] double idling(std::size_t pass, double items) const;
   /// Of the pass of that number, with `idling` for the items of the work.
   [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const;
@@ -98,7 +98,7 @@ class CostModel {
   struct PassCosts {
     Rows rows;
     double item_heads;  ///< heads and batch entries that have items of their own
-    double tile, mask, item;
+    double tile, mask, item, lone;
   };
   std::int64_t columns_, extra_kv_;
   double places_, warpgroups_;
