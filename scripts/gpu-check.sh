@@ -53,7 +53,7 @@ sources=$(find CMakeLists.txt benchmarks bindings cli cmake include python scrip
             -not -path '*/__pycache__/*' -not -path 'benchmarks/results/*' -print0 |
           LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 if [[ $fresh == yes || $(cat "$work/sources" 2>/dev/null) != "$sources" ]]; then
-  rm -rf "$work"/steps "$work"/{bench-*,overhead-*,peers}.json "$work/peers.png"
+  rm -rf "$work"/steps "$work"/{bench-*,overhead-*,peers-*}.json "$work/peers.png"
   echo "$sources" >"$work/sources"
 fi
 
@@ -110,7 +110,8 @@ sanitizer() {  # sanitizer TOOL
   local check=(limited compute-sanitizer --tool "$1" --error-exitcode 9
                "$build/cli/vicinal" check --device cuda --seed 3 --size 0.02)
   "${check[@]}" --cases 8 --backend naive && "${check[@]}" --cases 100 --kernel tiled_cuda_pointwise_neighborhood &&
-    { [[ $1 == racecheck ]] || "${check[@]}" --cases 12 --kernel fused_sm90_forward; }
+    { [[ $1 == racecheck ]] || { "${check[@]}" --cases 12 --kernel fused_sm90_forward &&
+                                 "${check[@]}" --cases 8 --kernel fused_sm90_backward; }; }
 }
 
 package=$work/python
@@ -121,27 +122,38 @@ with_package() {  # with_package COMMAND...: where Python finds vicinal
 }
 python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/python/test_cuda.py; }
 
-bench() {  # bench NAME PROBLEM OPTION...: those of the headline suite with PROBLEM in their names
-  local name=$1 problem=$2
-  shift 2
-  limited "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/headline.json --only "$problem" --cold \
+bench() {  # bench NAME SUITE PROBLEM OPTION...: those of a suite with PROBLEM in their names
+  local name=$1 suite=$2 problem=$3
+  shift 3
+  limited "$build/cli/vicinal" bench --device cuda --suite "benchmarks/suites/$suite.json" --only "$problem" --cold \
     "$@" --json "$work/bench-$name-$problem.json"
 }
 
 # One record for each problem, so that one that fails takes no other with it. Naive passes over the largest problems
-# take seconds each, and have records of their own.
+# take seconds each, and have records of their own. Half-masked tiles beside whole ones are measured with forced tiles,
+# one key tile for each row of the grid.
 headline_quick=(1d 2d_nat 2d_dinat 2d_128 3d_16)
 headline=("${headline_quick[@]}" 2d_flux 3d_hunyuan)
 benchmark() {
-  local problem dtype failed=0
+  local problem dtype dim failed=0
   rm -f "$work"/bench-*.json
   for problem in "${headline_quick[@]}"; do
     for dtype in fp16 fp32; do
-      bench "naive-$dtype" "$problem" --dtype "$dtype" --backend naive --seconds 0.2 || failed=1
+      bench "naive-$dtype" headline "$problem" --dtype "$dtype" --backend naive --seconds 0.2 || failed=1
     done
   done
   for problem in "${headline[@]}"; do
-    bench planned-fp16 "$problem" --dtype fp16 --forward --seconds 0.3 || failed=1
+    bench planned-fp16 headline "$problem" --dtype fp16 --seconds 0.3 || failed=1
+  done
+  for problem in 1d 2d_128; do
+    bench planned-bf16 headline "$problem" --dtype bf16 --seconds 0.2 || failed=1
+  done
+  for problem in dense aligned; do
+    bench planned-fp16 dense "$problem" --seconds 0.2 || failed=1
+  done
+  for dim in 32 64 128; do
+    bench forced-fp16 partial "_$dim" --forward --backend fused --seconds 0.2 --tile-query 1x64 --tile-key 1x128 \
+      --tile-block 2x1 --tile-rows 64 --tile-columns 128 || failed=1
   done
   return "$failed"
 }
@@ -154,8 +166,8 @@ overhead() {
   done
 }
 
-# Beside what the benchmark measured, where the planner's kernels go before the naive ones; the largest problems take
-# PyTorch seconds a pass, and have records of their own.
+# Beside what the benchmark measured, where the planner's kernels go before the naive ones. The largest problems take
+# FlexAttention seconds a pass, and have records of their own.
 peers() {
   local options=() name file
   for name in "${headline_quick[@]}"; do
@@ -164,8 +176,13 @@ peers() {
       [[ -s $file ]] && options+=(--record "$file")
     done
   done
-  with_package python3 -m benchmarks.peers "${options[@]}" --seconds 0.1 --budget 60 --json "$work/peers.json" \
-    --plot "$work/peers.png"
+  rm -f "$work"/peers-*.json
+  with_package python3 -m benchmarks.peers --suite dense --only dense --peers cudnn --seconds 0.2 \
+    --json "$work/peers-dense.json" &&
+    with_package python3 -m benchmarks.peers --only 2d_flux --only 3d_hunyuan --peers cudnn --seconds 0.1 \
+      --json "$work/peers-largest.json" &&
+    with_package python3 -m benchmarks.peers "${options[@]}" --seconds 0.1 --budget 60 \
+      --json "$work/peers-headline.json" --plot "$work/peers.png"
 }
 
 write_record() { python3 scripts/gpu_record.py --work "$work" --record "$record" --commit "$VICINAL_COMMIT"; }

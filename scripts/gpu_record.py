@@ -83,8 +83,8 @@ def main() -> None:
         "benchmarks": records(arguments.work, "bench-*.json"),
         "overheads": records(arguments.work, "overhead-*.json"),
     }
-    if peers := records(arguments.work, "peers.json"):
-        record["peers"] = peers[0]
+    if peers := records(arguments.work, "peers-*.json"):
+        record["peers"] = peers[0] | {"results": [result for peer in peers for result in peer["results"]]}
     arguments.record.write_text(json.dumps(record, indent=2) + "\n")
 
     print(

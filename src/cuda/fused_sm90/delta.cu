@@ -10,7 +10,8 @@ namespace vicinal::cuda::sm90 {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kLanes = 8;  // that share a row: 64 elements of 16 bytes each
+constexpr int kLanes = 8;  // that share a row
+constexpr int kPiece = 8;  // elements of a lane that follow each other: 16 bytes
 
 template <class Element, class Index>
 struct DeltaParameters {
@@ -22,7 +23,8 @@ struct DeltaParameters {
   float* delta;  // [B, H, tokens]
 };
 
-template <class Element, class Index, int kVector>
+/// Sums in the same order whether or not rows are aligned, and read 16 bytes at a time.
+template <class Element, class Index, bool kWide>
 __global__ void __launch_bounds__(kThreads) delta_kernel(const DeltaParameters<Element, Index> p) {
   const auto lane = static_cast<int>(threadIdx.x) % kLanes;
   const auto step = static_cast<Index>(gridDim.x) * (kThreads / kLanes);
@@ -35,11 +37,19 @@ __global__ void __launch_bounds__(kThreads) delta_kernel(const DeltaParameters<E
     const Element* output = p.output.row(at);
     const Element* grad_output = p.grad_output.row(at);
     float sum = 0;
-    for (int column = lane * kVector; column < p.dim_v; column += kLanes * kVector) {
-      const auto o = load<kVector>(output + column);
-      const auto g = load<kVector>(grad_output + column);
+    for (int column = lane * kPiece; column < p.dim_v; column += kLanes * kPiece) {
+      Pack<Element, kPiece> o{}, g{};
+      if constexpr (kWide) {
+        o = load<kPiece>(output + column);
+        g = load<kPiece>(grad_output + column);
+      } else {
+        for (int i = 0; i < kPiece && column + i < p.dim_v; ++i) {
+          o.values[i] = output[column + i];
+          g.values[i] = grad_output[column + i];
+        }
+      }
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) sum += widened(o.values[i]) * widened(g.values[i]);
+      for (int i = 0; i < kPiece; ++i) sum += widened(o.values[i]) * widened(g.values[i]);
     }
 #pragma unroll
     for (int distance = kLanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(~0U, sum, distance);
@@ -50,7 +60,7 @@ __global__ void __launch_bounds__(kThreads) delta_kernel(const DeltaParameters<E
   }
 }
 
-template <class Element, class Index, int kVector>
+template <class Element, class Index, bool kWide>
 void launch(const Problem& grid, const BackwardViews& t, const View& delta, void* stream) {
   const DeltaParameters<Element, Index> p{.rows = cuda::Rows<Index>(grid, grid.heads),
                                           .tokens = static_cast<Index>(grid.tokens()),
@@ -62,7 +72,7 @@ void launch(const Problem& grid, const BackwardViews& t, const View& delta, void
   const Launcher launcher(grid, stream);
   const std::int64_t rows = grid.batch * grid.tokens() * grid.heads;
   const unsigned blocks = launcher.blocks((rows + kThreads / kLanes - 1) / (kThreads / kLanes), kThreads);
-  launcher.launch("fused_sm90_backward (delta)", delta_kernel<Element, Index, kVector>, blocks, kThreads, 0, p);
+  launcher.launch("fused_sm90_backward (delta)", delta_kernel<Element, Index, kWide>, blocks, kThreads, 0, p);
 }
 
 template <class Element>
@@ -73,11 +83,11 @@ void compute(const Problem& grid, const BackwardViews& t, const View& delta, voi
                           .rows(t.grad_logsumexp, grid.heads, 1, false)
                           .items(grid.batch * grid.tokens() * grid.heads);
   if (!reach.fits_32_bits()) {
-    launch<Element, std::int64_t, 1>(grid, t, delta, stream);
+    launch<Element, std::int64_t, false>(grid, t, delta, stream);
   } else if (reach.aligned()) {
-    launch<Element, std::int32_t, kWidth<Element>>(grid, t, delta, stream);
+    launch<Element, std::int32_t, true>(grid, t, delta, stream);
   } else {
-    launch<Element, std::int32_t, 1>(grid, t, delta, stream);
+    launch<Element, std::int32_t, false>(grid, t, delta, stream);
   }
 }
 
