@@ -28,6 +28,8 @@ class GradKeyValueConsumer : Consumer<Config> {
   /// query hardly sees would have nothing else.
   static constexpr int kShift = ElementTraits<Element>::kDType == DType::fp16 ? 11 : 0;
   static constexpr float kUnshifted = 1.0F / (1 << kShift);
+  /// Whether registers hold weights in float beside the sums; else dS is made of rounded ones.
+  static constexpr bool kKeepsWeights = Config::kBlocks == 1 && !(kHasKey && kHasValue && Config::kDim >= 128);
 
  public:
   __device__ GradKeyValueConsumer(const Parameters& p, SharedMemory<Config>& shared, int warpgroup)
@@ -175,7 +177,8 @@ class GradKeyValueConsumer : Consumer<Config> {
       delta = {delta.x * kUnshifted, delta.y * kUnshifted};
 #pragma unroll
       for (int s = 4 * j; s < 4 * j + 4; s += 2) {
-        const float2 weights = unpacked<Element>(weights_[s / 2]);  // scores have made way
+        float2 weights{scores_[s], scores_[s + 1]};
+        if constexpr (!kKeepsWeights) weights = unpacked<Element>(weights_[s / 2]);
         grad_scores_[s / 2] = packed<Element>(weights.x * fmaf(grad_weights_[s], kUnshifted, -delta.x),
                                               weights.y * fmaf(grad_weights_[s + 1], kUnshifted, -delta.y));
       }
