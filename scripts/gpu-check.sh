@@ -181,7 +181,7 @@ peers() {
     --json "$work/peers-dense.json" &&
     with_package python3 -m benchmarks.peers --only 2d_flux --only 3d_hunyuan --peers cudnn --seconds 0.1 \
       --json "$work/peers-largest.json" &&
-    with_package python3 -m benchmarks.peers "${options[@]}" --seconds 0.1 --budget 60 \
+    with_package python3 -m benchmarks.peers "${options[@]}" --seconds 0.1 --budget 45 \
       --json "$work/peers-headline.json" --plot "$work/peers.png"
 }
 
