@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 256;
 
-/// Allocations are slow and runs are many: the largest so far is kept for the next.
+/// Allocations are slow and runs are many: the largest so far is kept for the next, unless another run still has it.
 std::shared_ptr<std::byte> device_memory(int device, std::size_t bytes) {
   struct Kept {
     int device = -1;
@@ -18,7 +18,7 @@ std::shared_ptr<std::byte> device_memory(int device, std::size_t bytes) {
     std::shared_ptr<std::byte> memory;
   };
   thread_local Kept kept;
-  if (kept.device != device || kept.bytes < bytes) {
+  if (kept.device != device || kept.bytes < bytes || kept.memory.use_count() > 1) {
     kept = {};  // frees before it allocates
     kept = {device, bytes + bytes / 2, cuda::allocate(device, bytes + bytes / 2)};
   }

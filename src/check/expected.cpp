@@ -1,7 +1,9 @@
 #include "check/expected.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <span>
@@ -85,17 +87,20 @@ class Computation {
 
   Straightforward run() {
     const std::int64_t share = grid_.heads / grid_.heads_kv;
-    // Queries that add to the same gradients, those of all heads that share a key/value head, are one work item.
+    // The queries of all heads that share a key/value head, cut into parts that add to gradients of their own.
     const std::int64_t queries = grid_.tokens() * share;
-    const std::int64_t in_item = backward_ ? queries : std::min<std::int64_t>(queries, kQueriesOfItem);
-    const std::int64_t items = ceil_div(queries, in_item);
-    cpu::parallel_for(grid_.batch * grid_.heads_kv * items, 0, [&](std::int64_t item, int) {
-      const std::int64_t head = item / items;
-      const std::int64_t begin = item % items * in_item;
-      for (std::int64_t i = begin; i < std::min(begin + in_item, queries); ++i) {
-        attend(head / grid_.heads_kv, token_at(grid_, i / share), head % grid_.heads_kv, i % share);
+    const std::int64_t in_part = std::max(kQueriesOfPart, ceil_div(queries, kMostParts));
+    const std::int64_t parts = ceil_div(queries, in_part);
+    if (backward_) part_gradients_.assign(parts - 1, gradients_of_keys());
+    cpu::parallel_for(grid_.batch * grid_.heads_kv * parts, 0, [&](std::int64_t item, int) {
+      const std::int64_t head = item / parts;
+      const std::int64_t part = item % parts;
+      Straightforward& gradients = !backward_ || part == 0 ? out_ : part_gradients_[part - 1];
+      for (std::int64_t i = part * in_part; i < std::min((part + 1) * in_part, queries); ++i) {
+        attend(head / grid_.heads_kv, token_at(grid_, i / share), head % grid_.heads_kv, i % share, gradients);
       }
     });
+    for (const Straightforward& part : part_gradients_) add(part);
     for (const auto member : {&Results::output, &Results::grad_query, &Results::grad_key, &Results::grad_value,
                               &Results::grad_extra_key, &Results::grad_extra_value}) {
       for (double& value : out_.results.*member) value = rounded_to(rounding_, value);
@@ -105,7 +110,30 @@ class Computation {
   }
 
  private:
-  static constexpr std::int64_t kQueriesOfItem = 64;
+  static constexpr std::int64_t kQueriesOfPart = 64;
+  static constexpr std::int64_t kMostParts = 32;
+  static constexpr std::array kOfKeys{&Results::grad_key, &Results::grad_value, &Results::grad_extra_key,
+                                      &Results::grad_extra_value};
+
+  /// Zeros for the gradients that many queries add to.
+  [[nodiscard]] Straightforward gradients_of_keys() const {
+    Straightforward zeros;
+    for (const auto member : kOfKeys) {
+      (zeros.results.*member).resize((out_.results.*member).size());
+      (zeros.magnitudes.*member).resize((out_.magnitudes.*member).size());
+    }
+    return zeros;
+  }
+
+  void add(const Straightforward& part) {
+    const auto add_all = [](std::vector<double>& to, const std::vector<double>& from) {
+      std::ranges::transform(to, from, to.begin(), std::plus());
+    };
+    for (const auto member : kOfKeys) {
+      add_all(out_.results.*member, part.results.*member);
+      add_all(out_.magnitudes.*member, part.magnitudes.*member);
+    }
+  }
 
   [[nodiscard]] std::vector<Attended> attended_by(std::int64_t batch, const Token& token, std::int64_t head_kv) const {
     std::vector<Attended> keys;
@@ -120,7 +148,8 @@ class Computation {
     return keys;
   }
 
-  void attend(std::int64_t batch, const Token& token, std::int64_t head_kv, std::int64_t head_in_share) {
+  void attend(std::int64_t batch, const Token& token, std::int64_t head_kv, std::int64_t head_in_share,
+              Straightforward& gradients) {
     const std::int64_t head = head_kv * (grid_.heads / grid_.heads_kv) + head_in_share;
     const std::int64_t row = (batch * grid_.tokens() + flat_index(grid_, token)) * grid_.heads + head;
     const std::span<const double> query = row_of(in_.query, row, grid_.dim);
@@ -139,11 +168,11 @@ class Computation {
     // Before the gradients: a backward pass has no output but the one that was stored.
     for (double& value : output) value = rounded_to(rounding_, value);
     out_.results.logsumexp[row] = peak + std::log(sum);
-    if (backward_) add_gradients(row, query, output, keys);
+    if (backward_) add_gradients(row, query, output, keys, gradients);
   }
 
   void add_gradients(std::int64_t row, std::span<const double> query, std::span<const double> output,
-                     const std::vector<Attended>& keys) {
+                     const std::vector<Attended>& keys, Straightforward& gradients) {
     const std::span<const double> grad_output = row_of(in_.grad_output, row, grid_.dim_v);
     const double grad_logsumexp = in_.grad_logsumexp.empty() ? 0.0 : in_.grad_logsumexp[row];
     const std::span<double> grad_query = row_of(out_.results.grad_query, row, grid_.dim);
@@ -156,15 +185,15 @@ class Computation {
       add_scaled(grad_query, scale_ * grad_score, k.key);
       const auto grad_key = k.extra ? &Results::grad_extra_key : &Results::grad_key;
       const auto grad_value = k.extra ? &Results::grad_extra_value : &Results::grad_value;
-      add_scaled(row_of(out_.results.*grad_key, k.row, grid_.dim), scale_ * grad_score, query);
-      add_scaled(row_of(out_.results.*grad_value, k.row, grid_.dim_v), rounded_to(rounding_, k.probability),
+      add_scaled(row_of(gradients.results.*grad_key, k.row, grid_.dim), scale_ * grad_score, query);
+      add_scaled(row_of(gradients.results.*grad_value, k.row, grid_.dim_v), rounded_to(rounding_, k.probability),
                  grad_output);
 
       const double size =
           scale_ * k.probability * (grad_norm * (norm(k.value) + norm(output)) + std::abs(grad_logsumexp));
       out_.magnitudes.grad_query[row] += std::pow(size * norm(k.key), 2);
-      (out_.magnitudes.*grad_key)[k.row] += std::pow(size * norm(query), 2);
-      (out_.magnitudes.*grad_value)[k.row] += std::pow(k.probability * norm(grad_output), 2);
+      (gradients.magnitudes.*grad_key)[k.row] += std::pow(size * norm(query), 2);
+      (gradients.magnitudes.*grad_value)[k.row] += std::pow(k.probability * norm(grad_output), 2);
     }
   }
 
@@ -173,7 +202,8 @@ class Computation {
   bool backward_;
   DType rounding_;
   double scale_;
-  Straightforward out_;  // its magnitudes hold sums of squares until the end
+  Straightforward out_;                          // its magnitudes hold sums of squares until the end
+  std::vector<Straightforward> part_gradients_;  // of all parts but the first
 };
 
 }  // namespace
