@@ -36,8 +36,8 @@ int run(int argc, char** argv) {
   program.footer(
       "Exit codes: 0 success, 1 a check failed, 2 bad arguments, 3 the machine failed.\n"
       "`vicinal COMMAND --help` explains a command, with an example.\n");
-  const std::vector<Command> commands{add_info(program), add_plan(program), add_run(program), add_check(program),
-                                      add_bench(program), add_tilings(program)};
+  const std::vector<Command> commands{add_info(program),  add_plan(program),  add_run(program),
+                                      add_check(program), add_bench(program), add_tilings(program)};
   try {
     program.parse(argc, argv);
   } catch (const CLI::Success& help_or_version) {

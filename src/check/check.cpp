@@ -352,8 +352,8 @@ class Check {
         add(values.value, batch * grid.tokens() + flat_index(grid, neighbor));
       });
       for (std::int64_t n = 0; n < grid.extra_kv; ++n) add(values.extra_value, batch * grid.extra_kv + n);
-      const bool matches = count_matches(static_cast<double>(count), sum, logsumexp[row],
-                                         std::span(output).subspan(row * dim_v, dim_v));
+      const bool matches =
+          count_matches(static_cast<double>(count), sum, logsumexp[row], std::span(output).subspan(row * dim_v, dim_v));
       miscounted[row] = matches ? 0 : count;
     });
     const auto wrong = std::ranges::find_if(miscounted, [](std::int64_t count) { return count != 0; });
