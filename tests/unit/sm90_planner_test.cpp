@@ -162,20 +162,20 @@ class Model {
   const Problem& grid_;
   Operation operation_;
   std::span<const KernelClass> classes_;
-  std::span<const Rows> passes_;
+  std::span<const RowKind> passes_;
   PerAxis<std::int64_t> members_{};
   std::vector<KernelClass> sizes_;
   std::array<std::vector<Work>, std::size_t{2} * 3 * 2 * 65> works_;
 };
 
 /// The work along one axis, pair by pair.
-Work count_work(const Problem& grid, int axis, Rows rows, std::int64_t box, std::int64_t boxes, std::int64_t tile) {
+Work count_work(const Problem& grid, int axis, RowKind rows, std::int64_t box, std::int64_t boxes, std::int64_t tile) {
   Work sum{0, 0, 0, 0};
   for (std::int64_t group = 0; group < grid.dilation[axis]; ++group) {
     const AxisWindow window = axis_window(grid, axis, group);
     const auto sees = [&](std::int64_t of_box, std::int64_t of_tile) {
-      return rows == Rows::queries ? window.keys_of(of_box).contains(of_tile)
-                                   : window.keys_of(of_tile).contains(of_box);
+      return rows == RowKind::queries ? window.keys_of(of_box).contains(of_tile)
+                                      : window.keys_of(of_tile).contains(of_box);
     };
     const auto seen_by = [&](Interval tokens) {
       Interval seen{window.members, 0};
@@ -220,11 +220,11 @@ TEST(Sm90CostModel, CountsTheWorkAlongAnAxis) {
     const std::int64_t box = random.between(1, 12);
     const std::int64_t boxes = random.between(1, 2);
     const std::int64_t tile = random.between(1, 16);
-    for (const Rows rows : {Rows::queries, Rows::keys}) {
+    for (const RowKind rows : {RowKind::queries, RowKind::keys}) {
       const Work work = AxisSpans(problem, 2, rows, box, boxes, kAll).work(tile);
       const Work counted = count_work(problem, 2, rows, box, boxes, tile);
       const std::string where = to_string(problem) + " box " + std::to_string(box) + " x " + std::to_string(boxes) +
-                                " tile " + std::to_string(tile) + (rows == Rows::keys ? " over keys" : "");
+                                " tile " + std::to_string(tile) + (rows == RowKind::keys ? " over keys" : "");
       EXPECT_EQ(work.items, counted.items) << where;
       EXPECT_EQ(work.loaded, counted.loaded) << where;
       EXPECT_EQ(work.visited, counted.visited) << where;

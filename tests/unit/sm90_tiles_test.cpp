@@ -59,7 +59,7 @@ ColumnMasks<kColumns> masks_of(const TileShape& keys) {
 using Position = std::array<std::int64_t, 3>;
 
 /// Plays one warpgroup's part of one work item and notes what each row meets.
-template <int kColumns, Rows kRows>
+template <int kColumns, RowKind kRows>
 class Player {
  public:
   explicit Player(const TiledGrid& grid) : grid_(grid), masks_(masks_of<kColumns>(grid.columns)) {}
@@ -126,7 +126,7 @@ class Player {
       std::int64_t count = 1;
       for (int a = 0; a < 3; ++a) {
         const AxisWindow& axis = phase.axes[a];
-        count *= (kRows == Rows::queries ? axis.keys_of(row[a]) : axis.queries_of(row[a])).size();
+        count *= (kRows == RowKind::queries ? axis.keys_of(row[a]) : axis.queries_of(row[a])).size();
       }
       EXPECT_EQ(std::ssize(columns), extra_tokens + count);
       for (const auto& [column, times] : columns) {
@@ -134,7 +134,7 @@ class Player {
         if (column[0] < 0) {
           EXPECT_LT(column[2], extra_tokens);
         } else {
-          EXPECT_TRUE(kRows == Rows::queries ? phase.attends(row, column) : phase.attends(column, row));
+          EXPECT_TRUE(kRows == RowKind::queries ? phase.attends(row, column) : phase.attends(column, row));
         }
       }
     }
@@ -160,7 +160,7 @@ class Player {
   std::map<Position, int> answered_;
 };
 
-template <int kColumns, Rows kRows>
+template <int kColumns, RowKind kRows>
 void play_random_problems(int seed) {
   check::Random random(seed);
   for (int n = 0; n < kProblems && !testing::Test::HasFailure(); ++n) {
@@ -173,7 +173,7 @@ void play_random_problems(int seed) {
     for (int i = 0; i < grid.items; ++i) {
       const WorkItem item(grid, i);
       ASSERT_LT(item.batch, problem.batch);
-      if (item.head != (kRows == Rows::queries ? problem.heads : problem.heads_kv) - 1) continue;
+      if (item.head != (kRows == RowKind::queries ? problem.heads : problem.heads_kv) - 1) continue;
       auto& player = players.try_emplace({item.group[0], item.group[1], item.group[2]}, grid).first->second;
       for (int w = 0; w < grid.warpgroups; ++w) player.play(item, w);
     }
@@ -189,14 +189,14 @@ void play_random_problems(int seed) {
 }
 
 TEST(Sm90Tiles, AttendToEveryNeighborOnce) {
-  play_random_problems<64, Rows::queries>(11);
-  play_random_problems<96, Rows::queries>(12);
-  play_random_problems<128, Rows::queries>(13);
+  play_random_problems<64, RowKind::queries>(11);
+  play_random_problems<96, RowKind::queries>(12);
+  play_random_problems<128, RowKind::queries>(13);
 }
 
 TEST(Sm90Tiles, MeetEveryQueryThatAttendsOnce) {
-  play_random_problems<32, Rows::keys>(14);
-  play_random_problems<64, Rows::keys>(15);
+  play_random_problems<32, RowKind::keys>(14);
+  play_random_problems<64, RowKind::keys>(15);
 }
 
 TEST(Sm90Tiles, EveryKeyIsSeenByAnIntervalThatMovesForward) {
@@ -207,7 +207,7 @@ TEST(Sm90Tiles, EveryKeyIsSeenByAnIntervalThatMovesForward) {
           const Window axis{members, window, Divisor<int>(stride), causal};
           Range before{0, 0};
           for (int key = 0; key < members; ++key) {
-            const Range seen = seen_by<Rows::keys>(axis, key);
+            const Range seen = seen_by<RowKind::keys>(axis, key);
             ASSERT_LT(seen.begin, seen.end);
             ASSERT_LE(before.begin, seen.begin);
             ASSERT_LE(before.end, seen.end);

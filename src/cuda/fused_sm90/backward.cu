@@ -56,7 +56,7 @@ void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t,
     compute_extra_gradients(grid, t, delta, partial, execution.stream);
   }
 
-  Parameters queries = parameters_of(grid, tiling, Rows::queries,
+  Parameters queries = parameters_of(grid, tiling, RowKind::queries,
                                      {.row = {t.query, t.grad_output},
                                       .key = t.key,
                                       .value = t.value,
@@ -68,7 +68,7 @@ void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t,
   queries.wide_stores = has_wide_rows(t.grad_query, grid.dim);
 
   Parameters keys = parameters_of(
-      grid, tiling, Rows::keys,
+      grid, tiling, RowKind::keys,
       {.row = {t.key, t.value}, .key = t.query, .value = t.grad_output, .extra_key = {}, .extra_value = {}});
   keys.rows[0] = t.grad_key;
   keys.rows[1] = t.grad_value;

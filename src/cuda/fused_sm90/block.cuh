@@ -10,6 +10,7 @@
 
 #include "core/view.h"
 #include "cuda/fused_sm90/classes.h"
+#include "cuda/fused_sm90/parameters.h"
 #include "cuda/fused_sm90/ptx.h"
 #include "cuda/fused_sm90/tiles.h"
 
@@ -24,8 +25,8 @@ enum class Pass : std::uint8_t {
   grad_value
 };
 
-constexpr Rows rows_of(Pass pass) {
-  return pass == Pass::forward || pass == Pass::grad_query ? Rows::queries : Rows::keys;
+constexpr RowKind rows_of(Pass pass) {
+  return pass == Pass::forward || pass == Pass::grad_query ? RowKind::queries : RowKind::keys;
 }
 
 template <class ElementType, Pass kPassOf, int kDimClass, int kWarpgroupCount>
@@ -35,11 +36,11 @@ struct KernelConfig {
 
   using Element = ElementType;
   static constexpr Pass kPass = kPassOf;
-  static constexpr Rows kRows = rows_of(kPass);
+  static constexpr RowKind kRows = rows_of(kPass);
   /// Vectors of each row that are kept: those of head dim, and those of value dim where dP is computed.
   static constexpr int kRowTensors = kPass == Pass::forward || kPass == Pass::grad_value ? 1 : 2;
   /// Whether columns, which are queries, come with their logsumexp and delta.
-  static constexpr bool kHasStatistics = kRows == Rows::keys;
+  static constexpr bool kHasStatistics = kRows == RowKind::keys;
   /// In the forward pass values are wanted a tile later than keys.
   static constexpr int kValueLag = kPass == Pass::forward ? 1 : 0;
   static constexpr int kDim = kClass.dim;  ///< of all vectors in registers and products, zero-padded
@@ -62,10 +63,6 @@ struct KernelConfig {
                     kProducers * kProducerRegisters + kConsumers * kConsumerRegisters <= kThreads * kLaunchRegisters,
                 "the consumers would wait for registers for ever");
 };
-
-/// Tensors that a pass reads or writes row by row: the output and logsumexp; the gradient of queries, logsumexp and
-/// delta; the gradients of keys and of values.
-inline constexpr int kRowViews = 3;
 
 /// What a warpgroup is to know of a work item.
 struct alignas(16) ItemNote {

@@ -63,8 +63,8 @@ std::int32_t quotient_up(double x, double reciprocal) { return static_cast<std::
 struct Sight {
   Interval some, all;
 };
-Sight sight(const AxisWindow& window, Rows rows, Interval box) {
-  if (rows == Rows::queries) return {halo(window, box), common_keys(window, box)};
+Sight sight(const AxisWindow& window, RowKind rows, Interval box) {
+  if (rows == RowKind::queries) return {halo(window, box), common_keys(window, box)};
   const Interval first = window.queries_of(box.begin);
   const Interval last = window.queries_of(box.end - 1);
   return {{first.begin, last.end}, {last.begin, first.end}};
@@ -76,9 +76,9 @@ struct Middle {
   std::int64_t begin, end;
   bool same_before, same_behind;  ///< tokens at the border all see the same
 };
-Middle middle_of(const AxisWindow& axis, Rows rows) {
+Middle middle_of(const AxisWindow& axis, RowKind rows) {
   const auto [members, window, stride, causal] = axis;
-  if (rows == Rows::keys) {
+  if (rows == RowKind::keys) {
     return {causal ? 0 : std::min(window, members - window),
             causal ? members - window : std::max(window, members - window), false, false};
   }
@@ -96,11 +96,11 @@ std::span<const ClassCosts> costs_of(Operation operation) {
 }
 
 /// The part of a pass in all products.
-double share_of(Operation operation, const KernelClass& size, Rows rows) {
+double share_of(Operation operation, const KernelClass& size, RowKind rows) {
   if (operation == Operation::forward) return 1;
   constexpr int kOverQueries = 3;
   const int over_keys = products_over_keys(size);
-  return static_cast<double>(rows == Rows::queries ? kOverQueries : over_keys) / (kOverQueries + over_keys);
+  return static_cast<double>(rows == RowKind::queries ? kOverQueries : over_keys) / (kOverQueries + over_keys);
 }
 
 }  // namespace
@@ -110,8 +110,8 @@ std::span<const KernelClass> classes_of(Operation operation) {
   return kForwardClasses;
 }
 
-std::span<const Rows> passes_of(Operation operation) {
-  static constexpr std::array kPasses{Rows::queries, Rows::keys};
+std::span<const RowKind> passes_of(Operation operation) {
+  static constexpr std::array kPasses{RowKind::queries, RowKind::keys};
   return std::span(kPasses).first(operation == Operation::backward ? 2 : 1);
 }
 
@@ -133,7 +133,7 @@ double blocks_along(const Problem& grid, int axis, std::int64_t block) {
                              (dilation - larger_groups) * ceil_div(members, block));
 }
 
-AxisSpans::AxisSpans(const Problem& grid, int axis, Rows rows, std::int64_t box, std::int64_t boxes,
+AxisSpans::AxisSpans(const Problem& grid, int axis, RowKind rows, std::int64_t box, std::int64_t boxes,
                      std::int64_t most_blocks)
     : items_(blocks_along(grid, axis, box * boxes)) {
   spans_.reserve(8 * boxes);  // one of each part of the axis, and some
@@ -143,7 +143,7 @@ AxisSpans::AxisSpans(const Problem& grid, int axis, Rows rows, std::int64_t box,
   add_groups(grid, axis, rows, dilation - 1, dilation - larger_groups, box, boxes, most_blocks);
 }
 
-void AxisSpans::add_groups(const Problem& grid, int axis, Rows rows, std::int64_t group, std::int64_t count,
+void AxisSpans::add_groups(const Problem& grid, int axis, RowKind rows, std::int64_t group, std::int64_t count,
                            std::int64_t box, std::int64_t boxes, std::int64_t most_blocks) {
   if (count == 0) return;
   const AxisWindow window = axis_window(grid, axis, group);
@@ -217,7 +217,7 @@ CostModel::CostModel(const Problem& grid, Operation operation, const KernelClass
       places_(kMultiprocessors * size.blocks),
       warpgroups_(size.warpgroups) {
   const ClassCosts& costs = costs_of(operation)[class_index(classes_of(operation), size.dim, size.warpgroups)];
-  const std::span<const Rows> passes = passes_of(operation);
+  const std::span<const RowKind> passes = passes_of(operation);
   const double equal_share = 1.0 / static_cast<double>(passes.size());
   const auto batch = static_cast<double>(std::max<std::int64_t>(grid.batch, 1));  // none is planned as one
   const double heads = batch * static_cast<double>(grid.heads);
@@ -227,9 +227,9 @@ CostModel::CostModel(const Problem& grid, Operation operation, const KernelClass
   byte_seconds_ = heads * dims * static_cast<double>(size_of(grid.dtype)) / kBytesPerSecond;
   const double extra_pairs = heads * static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
   extra_seconds_ = operation == Operation::backward ? 2 * extra_pairs * dims / kExtraMultiplyAddsPerSecond : 0;
-  for (const Rows rows : passes) {
+  for (const RowKind rows : passes) {
     // The query heads that share a head of keys make one item where keys are kept.
-    const double item_heads = rows == Rows::queries ? heads : heads_kv;
+    const double item_heads = rows == RowKind::queries ? heads : heads_kv;
     const double tile = share_of(operation, size, rows) * costs.tile * heads * kSeconds;
     passes_.push_back({rows, item_heads, tile, equal_share * costs.mask * heads * kSeconds,
                        equal_share * costs.item * item_heads * kSeconds,
@@ -249,7 +249,7 @@ double CostModel::idling(std::size_t pass, double items) const {
 
 double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const {
   const PassCosts& costs = passes_[pass];
-  const double extra = costs.rows == Rows::queries ? work.items * tile.extra : 0;
+  const double extra = costs.rows == RowKind::queries ? work.items * tile.extra : 0;
   const double visited = work.visited + extra * warpgroups_;
   const double masked = tile.full ? visited - work.unmasked : visited * kShortMask;
   const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;

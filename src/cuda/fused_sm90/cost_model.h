@@ -18,7 +18,7 @@ namespace vicinal::cuda::sm90 {
 std::span<const KernelClass> classes_of(Operation operation);
 
 /// What is kept in each pass that they make.
-std::span<const Rows> passes_of(Operation operation);
+std::span<const RowKind> passes_of(Operation operation);
 
 /// Of the backward kernels where rows are keys: S, dP, dV and dK, or, where registers do not hold both gradients, S, dP
 /// and dK and then S and dV. Where rows are queries they are three: S, dP and dQ.
@@ -44,7 +44,8 @@ class AxisSpans {
   AxisSpans() = default;
   /// Blocks of `boxes` boxes of `box` tokens. Of blocks that may differ, looks at about `most_blocks` of each part of
   /// an axis, evenly apart, and takes them for all.
-  AxisSpans(const Problem& grid, int axis, Rows rows, std::int64_t box, std::int64_t boxes, std::int64_t most_blocks);
+  AxisSpans(const Problem& grid, int axis, RowKind rows, std::int64_t box, std::int64_t boxes,
+            std::int64_t most_blocks);
 
   [[nodiscard]] Work work(std::int64_t tile) const;
   /// Adds the visited tiles of many extents, whose reciprocals are given, to as many numbers.
@@ -61,7 +62,7 @@ class AxisSpans {
     double begin, end;                ///< that some token of the box sees
     double common_begin, common_end;  ///< that all see
   };
-  void add_groups(const Problem& grid, int axis, Rows rows, std::int64_t group, std::int64_t count, std::int64_t box,
+  void add_groups(const Problem& grid, int axis, RowKind rows, std::int64_t group, std::int64_t count, std::int64_t box,
                   std::int64_t boxes, std::int64_t most_blocks);
 
   std::vector<Span> spans_;
@@ -96,7 +97,7 @@ class CostModel {
  private:
   /// Seconds of a multiprocessor that is never idle, for all heads and batch entries.
   struct PassCosts {
-    Rows rows;
+    RowKind rows;
     double item_heads;  ///< heads and batch entries that have items of their own
     double tile, mask, item, lone;
   };

@@ -18,7 +18,7 @@ constexpr std::array<const Launch*, kForwardClasses.size()> kBf16{
 
 void forward(const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {
   Parameters p = parameters_of(
-      grid, tiling, Rows::queries,
+      grid, tiling, RowKind::queries,
       {.row = {t.query, {}}, .key = t.key, .value = t.value, .extra_key = t.extra_key, .extra_value = t.extra_value});
   p.rows[0] = t.output;
   p.rows[1] = t.logsumexp;

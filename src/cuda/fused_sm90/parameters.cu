@@ -66,12 +66,12 @@ bool has_wide_rows(const View& view, std::int64_t dim) {
          fits(view.batch_stride) && fits(view.head_stride) && std::ranges::all_of(view.axis_stride, fits);
 }
 
-Parameters parameters_of(const Problem& grid, const Tiling& tiling, Rows rows, const TileViews& views) {
+Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views) {
   Parameters p{};
   p.grid = TiledGrid(grid, tiling, rows);
 
-  const std::int64_t row_heads = rows == Rows::queries ? grid.heads : grid.heads_kv;
-  const std::int64_t column_heads = rows == Rows::queries ? grid.heads_kv : grid.heads;
+  const std::int64_t row_heads = rows == RowKind::queries ? grid.heads : grid.heads_kv;
+  const std::int64_t column_heads = rows == RowKind::queries ? grid.heads_kv : grid.heads;
   const PerAxis<std::int64_t> extras{1, 1, grid.extra_kv};
   const std::array row{Tokens{views.row[0], grid.dim, row_heads, grid.layout, grid.batch},
                        Tokens{views.row[1], grid.dim_v, row_heads, grid.layout, grid.batch}};

@@ -22,13 +22,17 @@ struct Source {
   View view;
 };
 
+/// Tensors that a pass reads or writes row by row: the output and logsumexp; the gradient of queries, logsumexp and
+/// delta; the gradients of keys and of values.
+inline constexpr int kRowViews = 3;
+
 /// Which tensors these are depends on the pass (block.cuh).
 struct Parameters {
   TiledGrid grid;
   Source row[2];  ///< of the rows: vectors of head dim, and of value dim where the pass keeps them
   Source key, value, extra_key, extra_value;  ///< of the columns
   View logsumexp, delta;                      ///< of the columns, where they are queries
-  View rows[3];                               ///< that are read or written row by row: kRowViews
+  View rows[kRowViews];
   int dim;
   int dim_v;
   float scale;
@@ -46,7 +50,7 @@ struct TileViews {
 };
 
 /// All but the views of single rows and `wide_stores`. Throws `Error` (system) where the driver refuses a tensor map.
-Parameters parameters_of(const Problem& grid, const Tiling& tiling, Rows rows, const TileViews& views);
+Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views);
 
 /// Whether rows of a tensor begin, and end, at multiples of 16 bytes.
 bool has_wide_rows(const View& view, std::int64_t dim);

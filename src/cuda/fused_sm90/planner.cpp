@@ -134,7 +134,7 @@ class BoxList {
 /// What boxes come to along one axis in one pass, by their extent and that of tiles; made when first asked for.
 class AxisTable {
  public:
-  AxisTable(const Problem& grid, int axis, Rows rows, std::int64_t boxes, std::int64_t most_blocks,
+  AxisTable(const Problem& grid, int axis, RowKind rows, std::int64_t boxes, std::int64_t most_blocks,
             const BoxList& all_boxes, const BoxList& all_tiles)
       : grid_(grid),
         axis_(axis),
@@ -183,7 +183,7 @@ class AxisTable {
 
   const Problem& grid_;
   int axis_;
-  Rows kept_;
+  RowKind kept_;
   std::int64_t boxes_;
   std::int64_t most_blocks_;
   std::span<const std::int64_t> box_extents_, tile_extents_;
@@ -253,7 +253,7 @@ class ClassSearch {
     // The more axes, the more rows have all tables together, and the less exact each must be.
     const std::int64_t most_blocks = long_axes(members) == 3 ? 8 : long_axes(members) == 2 ? 64 : 512;
     tables_.reserve(kPasses * 6);
-    for (const Rows rows : passes_of(operation)) {
+    for (const RowKind rows : passes_of(operation)) {
       for (const std::int64_t side_by_side : {1, size.warpgroups}) {
         for (int a = 0; a < 3; ++a) tables_.emplace_back(grid, a, rows, side_by_side, most_blocks, boxes_, tiles_);
       }
@@ -448,21 +448,21 @@ Status accepts(const Problem& grid, Operation operation, const Tiling& tiling) {
 }
 
 /// Multiply-adds of a pass, for `pairs` pairs of slots.
-double multiply_adds_of_pass(const Problem& grid, Operation operation, const KernelClass& size, Rows rows,
+double multiply_adds_of_pass(const Problem& grid, Operation operation, const KernelClass& size, RowKind rows,
                              double pairs) {
   const double forward = multiply_adds(grid, Operation::forward, pairs);
   if (operation == Operation::forward) return forward;
   // S and dP are made in each pass: seven products, or eight, instead of the five that multiply_adds counts. S, dP and
   // dQ are all but dV and dK; S, dP, dV and dK twice a forward pass; and with S once more as many as those five.
   const double backward = multiply_adds(grid, operation, pairs);
-  if (rows == Rows::queries) return backward - forward;
+  if (rows == RowKind::queries) return backward - forward;
   return products_over_keys(size) == 4 ? 2 * forward : backward;
 }
 
 Cost cost(const Problem& grid, Operation operation, const Tiling& tiling) {
   constexpr std::int64_t kMostBlocks = 1024;  // more along an axis are not looked at one by one
   const KernelClass& size = *class_of(grid, operation, volume(tiling.block));
-  const std::span<const Rows> passes = passes_of(operation);
+  const std::span<const RowKind> passes = passes_of(operation);
   const std::int64_t tile_volume = volume(tiling.key_tile);
   const double slots = static_cast<double>(tiling.rows * tiling.columns);
   Cost cost{.needed_multiply_adds = multiply_adds(grid, operation, needed_pairs(grid)),
@@ -474,12 +474,12 @@ Cost cost(const Problem& grid, Operation operation, const Tiling& tiling) {
       work *=
           AxisSpans(grid, a, passes[pass], tiling.query_tile[a], tiling.block[a], kMostBlocks).work(tiling.key_tile[a]);
     }
-    const std::int64_t tiles_of_extra = passes[pass] == Rows::queries ? ceil_div(grid.extra_kv, tile_volume) : 0;
+    const std::int64_t tiles_of_extra = passes[pass] == RowKind::queries ? ceil_div(grid.extra_kv, tile_volume) : 0;
     const double visited = work.visited + work.items * static_cast<double>(size.warpgroups * tiles_of_extra);
     const double masked = tile_volume == size.columns ? visited - work.unmasked : visited;
     cost.visited_multiply_adds += multiply_adds_of_pass(grid, operation, size, passes[pass], visited * slots);
     cost.masked_multiply_adds += multiply_adds_of_pass(grid, operation, size, passes[pass], masked * slots);
-    const std::int64_t heads = passes[pass] == Rows::queries ? grid.heads : grid.heads_kv;
+    const std::int64_t heads = passes[pass] == RowKind::queries ? grid.heads : grid.heads_kv;
     cost.work_items += static_cast<double>(grid.batch * heads) * work.items;
   }
   if (operation == Operation::backward) {

@@ -48,8 +48,8 @@ class Producer {
       if (has_role(0)) produce_rows(item, along, share);
       // Query heads that share the head of the rows pass by one after the other.
       const int sharing = p_.grid.heads_per_kv;
-      const int first = Config::kRows == Rows::keys ? item.head * sharing : item.head / sharing;
-      const int end = Config::kRows == Rows::keys ? first + sharing : first + 1;
+      const int first = Config::kRows == RowKind::keys ? item.head * sharing : item.head / sharing;
+      const int end = Config::kRows == RowKind::keys ? first + sharing : first + 1;
 #pragma unroll 1
       for (int head = first; head < end; ++head) produce_tiles(item, head, along, share);
       flush();  // consumers give the rows back, whose stage the next work item may need, after the last value tile

@@ -3,17 +3,19 @@
 namespace vicinal::cuda::sm90 {
 namespace {
 
-std::int64_t heads_of(const Problem& grid, Rows rows) { return rows == Rows::queries ? grid.heads : grid.heads_kv; }
+std::int64_t heads_of(const Problem& grid, RowKind rows) {
+  return rows == RowKind::queries ? grid.heads : grid.heads_kv;
+}
 
 }  // namespace
 
-TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling, Rows kind)
+TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling, RowKind kind)
     : split_axis(0),
       warpgroups(1),
       heads(heads_of(grid, kind)),
       heads_per_kv(grid.heads / grid.heads_kv),
       batch(static_cast<int>(grid.batch)),
-      extra_kv(kind == Rows::queries ? static_cast<int>(grid.extra_kv) : 0),
+      extra_kv(kind == RowKind::queries ? static_cast<int>(grid.extra_kv) : 0),
       rows(tiling.query_tile, grid.dilation),
       columns(tiling.key_tile, grid.dilation),
       items(static_cast<int>(work_items(grid, tiling, kind))) {
@@ -35,7 +37,7 @@ TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling, Rows kind)
   }
 }
 
-std::int64_t work_items(const Problem& grid, const Tiling& tiling, Rows rows) {
+std::int64_t work_items(const Problem& grid, const Tiling& tiling, RowKind rows) {
   std::int64_t items = grid.batch * heads_of(grid, rows) * phase_count(grid);
   for (int a = 0; a < 3; ++a) {
     const std::int64_t members = group_members(grid.layout[a], grid.dilation[a], std::int64_t{0});

@@ -21,12 +21,12 @@ using Range = BasicInterval<int>;
 using Window = BasicAxisWindow<int, Divisor<int>>;
 
 /// What the rows of a kernel are.
-enum class Rows : std::uint8_t { queries, keys };
+enum class RowKind : std::uint8_t { queries, keys };
 
 /// Columns that a row sees along one axis of one dilation group; never empty, begin and end both monotone in the row.
-template <Rows kRows>
+template <RowKind kRows>
 VICINAL_HOST_DEVICE constexpr Range seen_by(const Window& window, int row) {
-  if constexpr (kRows == Rows::queries)
+  if constexpr (kRows == RowKind::queries)
     return window.keys_of(row);
   else
     return window.queries_of(row);
@@ -110,7 +110,7 @@ struct TiledAxis {
 };
 
 /// Row tiles of all heads and batch entries; those that only the larger dilation groups fill counted for all.
-std::int64_t work_items(const Problem& grid, const Tiling& tiling, Rows rows = Rows::queries);
+std::int64_t work_items(const Problem& grid, const Tiling& tiling, RowKind rows = RowKind::queries);
 
 /// All work of a launch. A work item is a row tile of one head and batch entry: one box of rows for each warpgroup,
 /// side by side along `split_axis`. Column tiles are laid from the corner of the halo of the whole row tile, those
@@ -131,7 +131,7 @@ struct TiledGrid {
   int items;
 
   TiledGrid() = default;
-  TiledGrid(const Problem& grid, const Tiling& tiling, Rows kind = Rows::queries);
+  TiledGrid(const Problem& grid, const Tiling& tiling, RowKind kind = RowKind::queries);
 
   /// Axes from the outermost to the innermost loop over column tiles.
   VICINAL_HOST_DEVICE constexpr int loop_axis(int loop) const {
@@ -173,7 +173,7 @@ struct AxisShare {
 };
 
 /// One axis of the work item with origin `origin` as warpgroup `warpgroup` sees it.
-template <Rows kRows>
+template <RowKind kRows>
 VICINAL_HOST_DEVICE inline AxisShare axis_share(const TiledGrid& grid, int axis_number, int group, int origin,
                                                 int warpgroup) {
   const TiledAxis& axis = grid.axes[axis_number];
@@ -216,7 +216,7 @@ struct ColumnTileCursor {
 };
 
 /// Columns that a row sees along an axis, relative to the halo. Rows without a token repeat the last.
-template <Rows kRows>
+template <RowKind kRows>
 VICINAL_HOST_DEVICE constexpr Range columns_of_row(const Window& window, Range rows, int halo_begin, int position) {
   const Range seen = seen_by<kRows>(window, smaller(rows.begin + position, rows.end - 1));
   return {seen.begin - halo_begin, seen.end - halo_begin};
