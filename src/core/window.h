@@ -62,8 +62,8 @@ struct BasicAxisWindow {
     return {pushed, pushed + window};
   }
 
-  /// Queries that attend to a key: an interval, because begin and end of keys_of are monotone. May be empty where
-  /// causal.
+  /// Queries that attend to a key: an interval, because begin and end of keys_of are monotone; never empty, because
+  /// stride <= window.
   VICINAL_HOST_DEVICE constexpr BasicInterval<Index> queries_of(Index key) const {
     return causal ? causal_queries_of(key) : centered_queries_of(key);
   }
