@@ -28,6 +28,7 @@ struct PlanKey {
   Problem problem;
   Operation operation;
   std::string backend;
+  ForcedTiling tiling;
 
   friend bool operator==(const PlanKey&, const PlanKey&) = default;
 };
@@ -57,7 +58,8 @@ std::shared_ptr<const Plan> cached_plan(PlanKey key) {
   constexpr std::size_t kMostPlans = 1024;
   static std::unordered_map<PlanKey, std::shared_ptr<const Plan>, PlanKeyHash> plans;
   if (const auto found = plans.find(key); found != plans.end()) return found->second;
-  auto plan = std::make_shared<const Plan>(make_plan(key.problem, key.operation, {key.backend, {}}));
+  const PlanOptions options = with_forced_tiling(key.problem, key.operation, {key.backend, {}}, key.tiling);
+  auto plan = std::make_shared<const Plan>(make_plan(key.problem, key.operation, options));
   if (plans.size() >= kMostPlans) plans.clear();
   plans.emplace(std::move(key), plan);
   return plan;
@@ -70,6 +72,29 @@ void fill(const char* name, const nb::tuple& values, int rank, PerAxis<T>& resul
                 fmt::format("{} has {} values; allowed: {}, one per axis", name, values.size(), rank));
   }
   for (int a = 0; a < rank; ++a) result[a] = nb::cast<T>(values[a]);
+}
+
+/// Of one pass, from the value with number `first` on; 0 for what the planner is to choose.
+ForcedTiling forced_tiling(const nb::tuple& values, std::size_t first, int rank) {
+  const auto next = [&] { return nb::cast<std::int64_t>(values[first++]); };
+  const auto shape = [&]() -> std::optional<PerAxis<std::int64_t>> {
+    PerAxis<std::int64_t> extents{1, 1, 1};
+    for (int a = 0; a < rank; ++a) extents[a] = next();
+    if (extents[0] == 0) return std::nullopt;
+    return extents;
+  };
+  const auto count = [&]() -> std::optional<std::int64_t> {
+    const std::int64_t value = next();
+    if (value == 0) return std::nullopt;
+    return value;
+  };
+  ForcedTiling forced;
+  for (auto member : {&ForcedTiling::query_tile, &ForcedTiling::key_tile, &ForcedTiling::block}) {
+    forced.*member = shape();
+  }
+  forced.rows = count();
+  forced.columns = count();
+  return forced;
 }
 
 void require_dimensions(const char* name, const Tensor& tensor, int expected, const char* meaning) {
@@ -149,6 +174,15 @@ Neighborhood::Neighborhood(const nb::tuple& parameters) {
   fill("is_causal", per_axis(3), rank, is_causal);
   scale = nb::cast<std::optional<double>>(parameters[4]);
   backend = nb::cast<std::optional<std::string>>(parameters[5]).value_or("");
+  const auto tilings = nb::cast<nb::tuple>(parameters[6]);
+  if (tilings.size() == 0) return;
+  const auto values_of_pass = static_cast<std::size_t>(3 * rank + 2);
+  if (tilings.size() != 2 * values_of_pass) {
+    throw Error(ErrorKind::invalid_argument,
+                fmt::format("tilings have {} values; allowed: none or {}", tilings.size(), 2 * values_of_pass));
+  }
+  tiling = forced_tiling(tilings, 0, rank);
+  backward_tiling = forced_tiling(tilings, values_of_pass, rank);
 }
 
 Problem Neighborhood::problem() const {
@@ -162,8 +196,10 @@ Problem Neighborhood::problem() const {
   return problem;
 }
 
-std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const std::string& backend) {
-  return cached_plan({problem, operation, backend});
+std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const Neighborhood& neighborhood) {
+  const bool backward = operation == Operation::backward;
+  return cached_plan(
+      {problem, operation, neighborhood.backend, backward ? neighborhood.backward_tiling : neighborhood.tiling});
 }
 
 Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t batch, std::int64_t heads,
@@ -179,7 +215,7 @@ Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t bat
   problem.dim_v = dim_v;
   problem.extra_kv = additional_tokens;
   problem.dtype = dtype_named(dtype);
-  return *cached_plan({problem, known_operation(operation), neighborhood.backend});
+  return *plan_for(problem, known_operation(operation), neighborhood);
 }
 
 void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle value,
@@ -187,7 +223,7 @@ void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::
              nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const Inputs inputs(query, key, value, additional_keys, additional_values);
-  const auto plan = cached_plan({inputs.problem(neighborhood), Operation::forward, neighborhood.backend});
+  const auto plan = plan_for(inputs.problem(neighborhood), Operation::forward, neighborhood);
   const ForwardTensors tensors{
       .query = inputs.query,
       .key = inputs.key,
@@ -207,7 +243,7 @@ void backward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb:
               nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const Inputs inputs(query, key, value, additional_keys, additional_values);
-  const auto plan = cached_plan({inputs.problem(neighborhood), Operation::backward, neighborhood.backend});
+  const auto plan = plan_for(inputs.problem(neighborhood), Operation::backward, neighborhood);
   const BackwardTensors tensors{
       .query = inputs.query,
       .key = inputs.key,

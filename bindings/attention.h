@@ -11,6 +11,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include "plan/forced_tiling.h"
 #include "vicinal/attention.h"
 #include "vicinal/plan.h"
 #include "vicinal/problem.h"
@@ -25,11 +26,14 @@ struct Neighborhood {
   PerAxis<std::int64_t> dilation{1, 1, 1};
   PerAxis<bool> is_causal{false, false, false};
   std::optional<double> scale;
-  std::string backend;  // empty: the cheapest
+  std::string backend;                   // empty: the cheapest
+  ForcedTiling tiling, backward_tiling;  // of the forward and the backward pass
 
-  /// From the tuple (kernel_size, stride, dilation, is_causal, scale, backend): a tuple with one value per axis in each
-  /// of the first four; None for the default of the others. Throws `Error` for other counts; what values are legal
-  /// depends on the tensors.
+  /// From the tuple (kernel_size, stride, dilation, is_causal, scale, backend, tilings): a tuple with one value per
+  /// axis in each of the first four; None for the default of the next two; in the last, unless it is empty, for the
+  /// forward and then for the backward pass query tile, key tile and block, one value per axis each, rows and columns,
+  /// 0 for what the planner is to choose. Throws `Error` for other counts; what values are legal depends on the
+  /// tensors.
   explicit Neighborhood(const nanobind::tuple& parameters);
 
   /// A problem with these parameters and all else as in a default-constructed one.
@@ -37,7 +41,7 @@ struct Neighborhood {
 };
 
 /// The plan for a problem, made once and then kept. The GIL must be held. Throws `Error` as make_plan does.
-std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const std::string& backend);
+std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const Neighborhood& neighborhood);
 
 /// The plan for tensors of the given sizes. Throws `Error` as make_plan does.
 Plan plan(const nanobind::tuple& parameters, const nanobind::tuple& layout, std::int64_t batch, std::int64_t heads,

@@ -101,6 +101,12 @@ void bind_plan(nb::module_& module) {
           "block", [](const Plan& plan) { return own_axes(plan, plan.tiling.block); },
           "Query tiles of one work item, per axis")
       .def_prop_ro(
+          "rows", [](const Plan& plan) { return plan.tiling.rows; },
+          "Query slots computed per query tile, padding included")
+      .def_prop_ro(
+          "columns", [](const Plan& plan) { return plan.tiling.columns; },
+          "Key slots computed per key tile, padding included")
+      .def_prop_ro(
           "needed_multiply_adds", [](const Plan& plan) { return plan.cost.needed_multiply_adds; },
           "Multiply-adds by the definition of the problem")
       .def_prop_ro(

@@ -52,7 +52,7 @@ std::int64_t slots_beyond_window(const Problem& problem, std::int64_t slots) {
 template <class Tensors>
 void plan_and_run(const Neighborhood& neighborhood, const Problem& problem, Operation operation, const Tensors& tensors,
                   nb::handle where) {
-  run_without_gil(*plan_for(problem, operation, neighborhood.backend), tensors, where);
+  run_without_gil(*plan_for(problem, operation, neighborhood), tensors, where);
 }
 
 }  // namespace

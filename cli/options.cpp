@@ -6,17 +6,15 @@
 #include <fmt/format.h>
 
 #include "cuda/devices.h"
+#include "plan/forced_tiling.h"
 
 namespace vicinal::cli {
 namespace {
 
-std::int64_t volume(const PerAxis<std::int64_t>& tile) { return tile[0] * tile[1] * tile[2]; }
-
-// Tiles are boxes of the padded grid: leading axes of extent 1.
-PerAxis<std::int64_t> padded(std::string_view argument, const std::vector<std::int64_t>& values, int rank) {
-  PerAxis<std::int64_t> tile = bench::broadcast(argument, values, rank);
-  std::rotate(tile.begin(), tile.begin() + rank, tile.end());
-  return tile;
+std::optional<PerAxis<std::int64_t>> tile(std::string_view argument,
+                                          const std::optional<std::vector<std::int64_t>>& values, int rank) {
+  if (!values) return std::nullopt;
+  return bench::broadcast(argument, *values, rank);
 }
 
 }  // namespace
@@ -84,16 +82,12 @@ void PlanningOptions::add(CLI::App& command) {
 }
 
 PlanOptions PlanningOptions::resolve(const Problem& problem, Operation operation) const {
-  PlanOptions options{backend_, std::nullopt};
-  if (!query_tile_ && !key_tile_ && !block_ && !rows_ && !columns_) return options;
-  Tiling tiling = make_plan(problem, operation, options).tiling;
-  if (query_tile_) tiling.query_tile = padded("tile-query", *query_tile_, problem.rank);
-  if (key_tile_) tiling.key_tile = padded("tile-key", *key_tile_, problem.rank);
-  if (block_) tiling.block = padded("tile-block", *block_, problem.rank);
-  tiling.rows = rows_.value_or(std::max(tiling.rows, volume(tiling.query_tile)));
-  tiling.columns = columns_.value_or(std::max(tiling.columns, volume(tiling.key_tile)));
-  options.tiling = tiling;
-  return options;
+  const ForcedTiling forced{.query_tile = tile("tile-query", query_tile_, problem.rank),
+                            .key_tile = tile("tile-key", key_tile_, problem.rank),
+                            .block = tile("tile-block", block_, problem.rank),
+                            .rows = rows_,
+                            .columns = columns_};
+  return with_forced_tiling(problem, operation, {backend_, std::nullopt}, forced);
 }
 
 void OperationOptions::add(CLI::App& command) {

@@ -3,7 +3,7 @@
 Functions for NumPy arrays and PyTorch tensors: `na1d`, `na2d`, `na3d`, `neighborhood_attention_generic`,
 `merge_attentions`; with all weights in memory, and relative positional bias: `na1d_qk`, `na2d_qk`, `na3d_qk`,
 `na1d_av`, `na2d_av`, `na3d_av`; PyTorch modules: `NeighborhoodAttention1D`, `NeighborhoodAttention2D`,
-`NeighborhoodAttention3D`; what would run and why: `plan`.
+`NeighborhoodAttention3D`; what would run and why: `plan`, and with which tiles: `Tiling`.
 
 PyTorch is optional and never imported on behalf of who does not use it: the operators vicinal::attention,
 vicinal::pointwise_neighborhood and so on are registered here where PyTorch was imported before, else by the first call
@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from vicinal._ext import Plan, __version__
+from vicinal._parameters import Tiling
 from vicinal.functional import na1d, na2d, na3d, neighborhood_attention_generic
 from vicinal.merging import merge_attentions
 from vicinal.planning import plan
@@ -24,6 +25,7 @@ __all__ = [
     "NeighborhoodAttention2D",
     "NeighborhoodAttention3D",
     "Plan",
+    "Tiling",
     "__version__",
     "merge_attentions",
     "na1d",

@@ -5,9 +5,9 @@ from typing import Any, TypeAlias
 
 __version__: str
 
-# kernel_size, stride, dilation, is_causal, scale, backend
+# kernel_size, stride, dilation, is_causal, scale, backend, tilings
 _Parameters: TypeAlias = tuple[
-    tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[bool, ...], float | None, str | None
+    tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[bool, ...], float | None, str | None, tuple[int, ...]
 ]
 
 # threads on the CPU; on CUDA a stream, and a function that allocates workspace of so many bytes on it
@@ -35,6 +35,10 @@ class Plan:
     def key_tile(self) -> tuple[int, ...]: ...
     @property
     def block(self) -> tuple[int, ...]: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def columns(self) -> int: ...
     @property
     def needed_multiply_adds(self) -> float: ...
     @property

@@ -7,16 +7,36 @@ import numbers
 import operator
 import warnings
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 # What does not depend on the tensors, one value per axis in the first four: kernel_size, stride, dilation, is_causal,
-# scale, backend. The last arguments of the PyTorch operators.
+# scale, backend, tilings. The last arguments of the PyTorch operators. The tilings are empty, or of the forward and
+# then of the backward pass query_tile, key_tile, block, rows and columns, 0 for what the planner is to choose.
 Parameters: TypeAlias = tuple[
-    tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[bool, ...], float | None, str | None
+    tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[bool, ...], float | None, str | None, tuple[int, ...]
 ]
-PARAMETER_COUNT = 6
+PARAMETER_COUNT = 7
+
+
+class Tiling(NamedTuple):
+    """Tile shapes to force on a kernel; the planner chooses what is None. One value counts for every axis.
+
+    A `Plan` has the same fields, in what the planner chose. Which shapes a kernel takes is its own matter: ValueError
+    or NotImplementedError says what is allowed.
+    """
+
+    query_tile: int | Sequence[int] | None = None
+    """Queries that share one softmax block, per axis."""
+    key_tile: int | Sequence[int] | None = None
+    """Keys of one tile, per axis."""
+    block: int | Sequence[int] | None = None
+    """Query tiles of one work item, per axis."""
+    rows: int | None = None
+    """Query slots computed per query tile, padding included."""
+    columns: int | None = None
+    """Key slots computed per key tile, padding included."""
 
 
 def make_parameters(
@@ -27,6 +47,8 @@ def make_parameters(
     is_causal: bool | Sequence[bool],
     scale: float | None,
     backend: str | None,
+    tiling: Tiling | None = None,
+    backward_tiling: Tiling | None = None,
 ) -> Parameters:
     """Broadcasts scalars over the axes and checks types; which values are legal depends on the tensors."""
     return (
@@ -36,7 +58,22 @@ def make_parameters(
         (is_causal,) * rank if type(is_causal) is bool else _booleans("is_causal", is_causal, rank),
         scale if scale is None or type(scale) is float else _number("scale", scale),
         backend if backend is None or type(backend) is str else _name("backend", backend),
+        () if tiling is backward_tiling is None else _tilings(tiling, backward_tiling, rank),
     )
+
+
+def _tilings(tiling: Tiling | None, backward_tiling: Tiling | None, rank: int) -> tuple[int, ...]:
+    values: list[int] = []
+    for argument, forced in (("tiling", tiling), ("backward_tiling", backward_tiling)):
+        if forced is not None and not isinstance(forced, Tiling):
+            raise TypeError(f"{argument} = {forced!r}; allowed: a vicinal.Tiling or None")
+        for name, value in (forced or Tiling())._asdict().items():
+            count = 1 if name in ("rows", "columns") else rank
+            extents = (0,) * count if value is None else _integers(f"{argument}.{name}", value, count)
+            if value is not None and min(extents) < 1:
+                raise ValueError(f"{argument}.{name} = {value!r}; allowed: at least 1")
+            values += extents
+    return tuple(values)
 
 
 def window_size(kernel_size: Sequence[int]) -> int:

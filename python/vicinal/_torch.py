@@ -62,7 +62,9 @@ def _empty_gradients(*inputs):
 
 _INPUTS = "Tensor query, Tensor key, Tensor value, Tensor? additional_keys, Tensor? additional_values"
 _GRADIENTS = "Tensor? grad_output, Tensor? grad_logsumexp"
-_PARAMETERS = "int[] kernel_size, int[] stride, int[] dilation, bool[] is_causal, float? scale, str? backend"
+_PARAMETERS = (
+    "int[] kernel_size, int[] stride, int[] dilation, bool[] is_causal, float? scale, str? backend, int[] tilings"
+)
 
 _library = torch.library.Library("vicinal", "FRAGMENT")
 _library.define(
@@ -79,8 +81,8 @@ _attention_backward_op = torch.ops.vicinal.attention_backward.default
 _INPUT_COUNT = 5
 
 
-def _parameters_of(kernel_size, stride, dilation, is_causal, scale, backend):
-    return tuple(kernel_size), tuple(stride), tuple(dilation), tuple(is_causal), scale, backend
+def _parameters_of(kernel_size, stride, dilation, is_causal, scale, backend, tilings):
+    return tuple(kernel_size), tuple(stride), tuple(dilation), tuple(is_causal), scale, backend, tuple(tilings)
 
 
 def _attention_kernel(*arguments):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vicinal import _numpy
-from vicinal._parameters import ignore_natten, make_parameters
+from vicinal._parameters import Tiling, ignore_natten, make_parameters
 
 __all__ = ["na1d", "na2d", "na3d", "neighborhood_attention_generic"]
 
@@ -30,12 +30,16 @@ def _function(name: str, rank: int | None, documentation: str) -> Callable[..., 
         additional_values: Any = None,
         backend: str | None = None,
         return_lse: bool = False,
+        tiling: Tiling | None = None,
+        backward_tiling: Tiling | None = None,
         **tuning: Any,
     ) -> Any:
         run = _implementations.get(type(query)) or _implementation_for(query)
         if tuning or backend is not None:
             backend = ignore_natten(backend, tuning)
-        parameters = make_parameters(rank or _rank_of(query), kernel_size, stride, dilation, is_causal, scale, backend)
+        parameters = make_parameters(
+            rank or _rank_of(query), kernel_size, stride, dilation, is_causal, scale, backend, tiling, backward_tiling
+        )
         return run(query, key, value, additional_keys, additional_values, parameters, return_lse)
 
     attention.__name__ = attention.__qualname__ = name
@@ -119,6 +123,7 @@ neighborhood_attention_generic = _function(
         additional_values: [batch, tokens, heads_kv, dim_v]; None for none.
         backend: a name from `vicinal info`, such as "fused" or "reference"; None takes the kernel with the lowest cost.
         return_lse: also return the logsumexp of the scaled scores.
+        tiling, backward_tiling: tile shapes to force on the kernels of the two passes; None leaves them to the planner.
         **tuning: NATTEN's tuning keywords, ignored with a warning.
 
     Returns:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vicinal import _ext
 from vicinal._numpy import DTYPE_NAMES
-from vicinal._parameters import make_parameters
+from vicinal._parameters import Tiling, make_parameters
 
 __all__ = ["plan"]
 
@@ -32,6 +32,7 @@ def plan(
     dtype: Any = "fp32",
     operation: str = "forward",
     backend: str | None = None,
+    tiling: Tiling | None = None,
 ) -> _ext.Plan:
     """The plan for a problem on the CPU; `print(plan(...))` explains it.
 
@@ -45,6 +46,7 @@ def plan(
         dtype: "fp64", "fp32", "fp16", "bf16", or a NumPy or PyTorch dtype.
         operation: "forward" or "backward"; of the unfused operators "pointwise_neighborhood" (the qk functions),
             "neighborhood_neighborhood" (the av functions), "inverse_neighborhood" or "bias_gradient".
+        tiling: tile shapes to force; None leaves them to the planner.
 
     Returns:
         A `vicinal.Plan`: the kernel, its tiles, multiply-adds visited and needed, bytes, workspace, and why the other
@@ -58,7 +60,8 @@ def plan(
     extents = tuple(map(operator.index, layout if isinstance(layout, Sequence) else (layout,)))
     if not 1 <= len(extents) <= 3:
         raise ValueError(f"layout = {layout!r}; allowed: 1 to 3 extents")
-    parameters = make_parameters(len(extents), kernel_size, stride, dilation, is_causal, scale, backend)
+    tilings = (None, tiling) if operation == "backward" else (tiling, None)
+    parameters = make_parameters(len(extents), kernel_size, stride, dilation, is_causal, scale, backend, *tilings)
     return _ext.plan(
         parameters,
         extents,

@@ -18,7 +18,7 @@ from vicinal import _parameters
 
 PROBLEM = Problem((5, 6), (3, 2), (1, 2), (1, 1), (False, True), batch=2, heads=2, heads_kv=1, dim=4, dim_v=3)
 PROBLEM_WITH_ADDITIONAL = Problem(**(vars(PROBLEM) | {"additional_tokens": 2}))
-OPERATOR_PARAMETERS = ([3, 2], [1, 2], [1, 1], [False, True], None, None)
+OPERATOR_PARAMETERS = ([3, 2], [1, 2], [1, 1], [False, True], None, None, [])
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **keywords: object):

@@ -19,7 +19,7 @@ AV = {1: vicinal.na1d_av, 2: vicinal.na2d_av, 3: vicinal.na3d_av}
 PROBLEM = Problem(
     (5, 6), (3, 2), (1, 2), (1, 2), (True, False), batch=2, heads=4, heads_kv=2, dim=3, additional_tokens=2
 )
-OPERATOR_PARAMETERS = ([3, 2], [1, 2], [1, 2], [True, False], 1.0, None)
+OPERATOR_PARAMETERS = ([3, 2], [1, 2], [1, 2], [True, False], 1.0, None, [])
 
 
 def neighborhood(problem: Problem) -> dict:
@@ -442,7 +442,7 @@ def test_transforms_are_refused() -> None:
         with pytest.raises(NotImplementedError, match=r"torch\.func transforms .* are not supported"):
             transformed()
     with pytest.raises(NotImplementedError, match=r"torch\.vmap of neighborhood attention is not supported"):
-        torch.vmap(lambda x: torch.ops.vicinal.bias_gradient(x, [2, 2], [1, 1], [1, 1], [False, False], None, None))(
+        torch.vmap(lambda x: torch.ops.vicinal.bias_gradient(x, [2, 2], [1, 1], [1, 1], [False, False], None, None, []))(
             torch.randn(3, 2, 5, 6, 4, 4)
         )
 
