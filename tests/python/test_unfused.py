@@ -442,9 +442,9 @@ def test_transforms_are_refused() -> None:
         with pytest.raises(NotImplementedError, match=r"torch\.func transforms .* are not supported"):
             transformed()
     with pytest.raises(NotImplementedError, match=r"torch\.vmap of neighborhood attention is not supported"):
-        torch.vmap(lambda x: torch.ops.vicinal.bias_gradient(x, [2, 2], [1, 1], [1, 1], [False, False], None, None, []))(
-            torch.randn(3, 2, 5, 6, 4, 4)
-        )
+        torch.vmap(
+            lambda x: torch.ops.vicinal.bias_gradient(x, [2, 2], [1, 1], [1, 1], [False, False], None, None, [])
+        )(torch.randn(3, 2, 5, 6, 4, 4))
 
 
 @pytest.mark.parametrize("seed", range(400, 410))
