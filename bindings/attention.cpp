@@ -175,8 +175,8 @@ Neighborhood::Neighborhood(const nb::tuple& parameters) {
   scale = nb::cast<std::optional<double>>(parameters[4]);
   backend = nb::cast<std::optional<std::string>>(parameters[5]).value_or("");
   const auto tilings = nb::cast<nb::tuple>(parameters[6]);
-  if (tilings.size() == 0) return;
-  const auto values_of_pass = static_cast<std::size_t>(3 * rank + 2);
+  if (tilings.empty()) return;
+  const std::size_t values_of_pass = 3 * static_cast<std::size_t>(rank) + 2;
   if (tilings.size() != 2 * values_of_pass) {
     throw Error(ErrorKind::invalid_argument,
                 fmt::format("tilings have {} values; allowed: none or {}", tilings.size(), 2 * values_of_pass));
