@@ -197,10 +197,10 @@ fi
 tests=()
 beside() { step "$@" & tests+=($!); }
 beside kernels 150 kernel_tests '*cuda*:OnGpu.*:Cuda.*:TensorMap.*-*FarApart*'
-beside hopper 120 kernel_tests '*sm90*-*FarApart*'
+beside hopper 200 kernel_tests '*sm90*-*FarApart*'
 beside far-apart 60 kernel_tests '*FarApart*cuda*:*FarApart*sm90*'
-beside sweep 120 sweep --backend naive
-beside sweep-hopper 120 sweep --backend fused
+beside sweep 150 sweep --backend naive
+beside sweep-hopper 150 sweep --backend fused
 beside python 120 python_tests
 for tool in memcheck racecheck synccheck initcheck; do
   beside "$tool" 120 sanitizer "$tool"
