@@ -19,6 +19,7 @@ std::span<const KernelRow> registry() {
 #ifdef VICINAL_HAS_CUDA
       kFusedSm90Forward,
       kFusedSm90Backward,
+      kFusedSm90BackwardOnePass,
       kNaiveCudaForward,
       kNaiveCudaBackward,
       kTiledCudaPointwiseNeighborhood,

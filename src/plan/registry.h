@@ -61,6 +61,7 @@ extern const KernelRow kNaiveCpuBiasGradient;
 // In builds with CUDA.
 extern const KernelRow kFusedSm90Forward;
 extern const KernelRow kFusedSm90Backward;
+extern const KernelRow kFusedSm90BackwardOnePass;
 extern const KernelRow kNaiveCudaForward;
 extern const KernelRow kNaiveCudaBackward;
 extern const KernelRow kTiledCudaPointwiseNeighborhood;

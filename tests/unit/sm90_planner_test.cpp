@@ -26,9 +26,10 @@ namespace {
 
 constexpr std::int64_t kAll = std::numeric_limits<std::int32_t>::max();
 
-/// The functions of the planner that serve one operation.
+/// The functions of the planner that serve one method.
 struct Planner {
-  Operation operation;
+  const char* name;
+  Method method;
   Status (*supports)(const Problem&);
   Status (*accepts)(const Problem&, const Tiling&);
   Tiling (*tiling)(const Problem&);
@@ -36,8 +37,12 @@ struct Planner {
   Cost (*cost)(const Problem&, const Tiling&);
 };
 constexpr std::array kPlanners{
-    Planner{Operation::forward, forward_supports, forward_accepts, forward_tiling, forward_tilings, forward_cost},
-    Planner{Operation::backward, backward_supports, backward_accepts, backward_tiling, backward_tilings, backward_cost},
+    Planner{"forward", Method::forward, forward_supports, forward_accepts, forward_tiling, forward_tilings,
+            forward_cost},
+    Planner{"backward", Method::backward, backward_supports, backward_accepts, backward_tiling, backward_tilings,
+            backward_cost},
+    Planner{"backward_one_pass", Method::backward_one_pass, backward_one_pass_supports, backward_one_pass_accepts,
+            backward_one_pass_tiling, backward_one_pass_tilings, backward_one_pass_cost},
 };
 
 Problem headline_3d() {
@@ -100,8 +105,8 @@ Problem large_problem(check::Random& random) {
 /// some. Remembers what it asked.
 class Model {
  public:
-  Model(const Problem& grid, Operation operation)
-      : grid_(grid), operation_(operation), classes_(classes_of(operation)), passes_(passes_of(operation)) {
+  Model(const Problem& grid, Method method)
+      : grid_(grid), method_(method), classes_(classes_of(method)), passes_(passes_of(method)) {
     for (int a = 0; a < 3; ++a) {
       members_[a] = group_members(grid.layout[a], grid.dilation[a], std::int64_t{0});
     }
@@ -114,7 +119,7 @@ class Model {
   double least() {
     double least = std::numeric_limits<double>::infinity();
     for (const KernelClass& size : sizes_) {
-      const CostModel model(grid_, operation_, size);
+      const CostModel model(grid_, method_, size);
       std::vector<PerAxis<std::int64_t>> tiles = boxes(size.columns);
       std::erase_if(tiles, [&](const PerAxis<std::int64_t>& t) {
         return (t[0] < members_[0] && (t[0] + 1) * t[1] * t[2] <= size.columns) ||
@@ -160,7 +165,7 @@ class Model {
   }
 
   const Problem& grid_;
-  Operation operation_;
+  Method method_;
   std::span<const KernelClass> classes_;
   std::span<const RowKind> passes_;
   PerAxis<std::int64_t> members_{};
@@ -240,6 +245,10 @@ TEST(Sm90Planner, ChoosesTilesThatTheKernelAccepts) {
     problem.dim = random.between(1, 256);
     problem.batch = random.between(0, 2);
     for (const Planner& planner : kPlanners) {
+      if (planner.method == Method::backward_one_pass) {
+        problem.dim = std::min<std::int64_t>(problem.dim, kOnePassClasses.back().dim);
+        problem.extra_kv = 0;
+      }
       const Tiling tiling = planner.tiling(problem);
       EXPECT_EQ(tiling, planner.tiling(problem)) << to_string(problem);
       EXPECT_TRUE(planner.accepts(problem, tiling).ok()) << planner.accepts(problem, tiling).reason();
@@ -270,7 +279,7 @@ TEST(Sm90Planner, ListsTilingsFromTheBestOn) {
 TEST(Sm90Planner, ChoosesAboutTheBestTilesOfItsModel) {
   for (const Planner& planner : kPlanners) {
     const auto ratio = [&](const Problem& problem) {
-      return planner.cost(problem, planner.tiling(problem)).seconds / Model(problem, planner.operation).least();
+      return planner.cost(problem, planner.tiling(problem)).seconds / Model(problem, planner.method).least();
     };
     for (const Problem& problem : headline_suite()) EXPECT_LE(ratio(problem), 1.02) << to_string(problem);
 
@@ -278,7 +287,7 @@ TEST(Sm90Planner, ChoosesAboutTheBestTilesOfItsModel) {
     std::vector<double> ratios(200);
     for (double& r : ratios) r = ratio(large_problem(random));
     std::ranges::sort(ratios);
-    const std::string name(name_of(planner.operation));
+    const std::string name = planner.name;
     RecordProperty(name + "_median", std::to_string(ratios[100]));
     RecordProperty(name + "_p99", std::to_string(ratios[197]));
     RecordProperty(name + "_worst", std::to_string(ratios[199]));
@@ -298,7 +307,7 @@ TEST(Sm90Planner, ChoosesInMicroseconds) {
       EXPECT_GT(tiling.rows, 0);
       least = std::min(least, seconds.count());
     }
-    RecordProperty(std::string(name_of(planner.operation)) + "_microseconds", std::to_string(1e6 * least));
+    RecordProperty(std::string(planner.name) + "_microseconds", std::to_string(1e6 * least));
     EXPECT_LT(least, 5e-3);
   }
 }
@@ -369,6 +378,27 @@ TEST(Sm90Planner, CountsTheProductsOfBothPasses) {
   of_two.block = {1, 1, 2};
   ASSERT_TRUE(backward_accepts(p, of_two).ok()) << backward_accepts(p, of_two).reason();
   EXPECT_EQ(backward_cost(p, of_two).visited_multiply_adds, 1024.0 * 64 * 8 * 192);
+}
+
+TEST(Sm90Planner, CountsTheProductsOfOnePass) {
+  Problem p;
+  p.rank = 1;
+  p.layout = {1024, 1, 1};
+  p.window = p.stride = {128, 1, 1};
+  p.dim = 64;
+  p.dim_v = 32;
+  p.dtype = DType::fp16;
+  p = padded_to_rank_3(p);
+  const Tiling tiling{
+      .query_tile = {1, 1, 64}, .key_tile = {1, 1, 128}, .block = {1, 1, 2}, .rows = 64, .columns = 128};
+  ASSERT_TRUE(backward_one_pass_accepts(p, tiling).ok()) << backward_one_pass_accepts(p, tiling).reason();
+  const Cost cost = backward_one_pass_cost(p, tiling);
+  EXPECT_EQ(cost.visited_multiply_adds, cost.needed_multiply_adds);
+  EXPECT_EQ(cost.masked_multiply_adds, 0);
+  EXPECT_EQ(cost.work_items, 8);
+
+  p.extra_kv = 5;
+  expect_refusal(backward_one_pass_supports(p), "extra_kv = 5; allowed: 0");
 }
 
 TEST(Sm90Planner, HeadsThatShareKeysShareItems) {

@@ -73,6 +73,12 @@ class Launcher {
     if (status != cudaSuccess) check(status, std::string("asking for shared memory of ") + name, problem_);
   }
 
+  /// Fills memory with zeros.
+  void clear(const char* name, void* memory, std::size_t bytes) const {
+    const cudaError_t status = cudaMemsetAsync(memory, 0, bytes, stream_);
+    if (status != cudaSuccess) check(status, std::string("clearing ") + name, problem_);
+  }
+
   template <class... Parameters, class... Arguments>
   void launch(const char* name, void (*kernel)(Parameters...), unsigned blocks, int threads, std::size_t shared_bytes,
               const Arguments&... arguments) const {

@@ -6,6 +6,7 @@
 #include "cuda/fused_sm90/delta.h"
 #include "cuda/fused_sm90/extra_gradients.h"
 #include "cuda/fused_sm90/parameters.h"
+#include "cuda/fused_sm90/query_sums.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {
@@ -18,7 +19,6 @@ struct Passes {
 
 constexpr std::array<Passes, kBackwardClasses.size()> kFp16{
     {{&kGradQueryFp16Dim32x1, {&kGradKeyValueFp16Dim32x1, nullptr}},
-     {&kGradQueryFp16Dim32x2, {&kGradKeyValueFp16Dim32x2, nullptr}},
      {&kGradQueryFp16Dim64x1, {&kGradKeyValueFp16Dim64x1, nullptr}},
      {&kGradQueryFp16Dim64x2, {&kGradKeyValueFp16Dim64x2, nullptr}},
      {&kGradQueryFp16Dim96x2, {&kGradKeyValueFp16Dim96x2, nullptr}},
@@ -27,7 +27,6 @@ constexpr std::array<Passes, kBackwardClasses.size()> kFp16{
      {&kGradQueryFp16Dim256x2, {&kGradKeyFp16Dim256x2, &kGradValueFp16Dim256x2}}}};
 constexpr std::array<Passes, kBackwardClasses.size()> kBf16{
     {{&kGradQueryBf16Dim32x1, {&kGradKeyValueBf16Dim32x1, nullptr}},
-     {&kGradQueryBf16Dim32x2, {&kGradKeyValueBf16Dim32x2, nullptr}},
      {&kGradQueryBf16Dim64x1, {&kGradKeyValueBf16Dim64x1, nullptr}},
      {&kGradQueryBf16Dim64x2, {&kGradKeyValueBf16Dim64x2, nullptr}},
      {&kGradQueryBf16Dim96x2, {&kGradKeyValueBf16Dim96x2, nullptr}},
@@ -35,10 +34,27 @@ constexpr std::array<Passes, kBackwardClasses.size()> kBf16{
      {&kGradQueryBf16Dim192x2, {&kGradKeyBf16Dim192x2, &kGradValueBf16Dim192x2}},
      {&kGradQueryBf16Dim256x2, {&kGradKeyBf16Dim256x2, &kGradValueBf16Dim256x2}}}};
 
+constexpr std::array<const Launch*, kOnePassClasses.size()> kOnePassFp16{&kGradientsFp16Dim64x2, &kGradientsFp16Dim128x2};
+constexpr std::array<const Launch*, kOnePassClasses.size()> kOnePassBf16{&kGradientsBf16Dim64x2, &kGradientsBf16Dim128x2};
+
+/// Of the first part of the workspace; the second begins where the copy engine can reach it.
 std::size_t delta_bytes(const Problem& grid) {
   constexpr std::size_t kAlignment = 64;
   const auto elements = static_cast<std::size_t>(grid.batch * grid.heads * grid.tokens());
   return (elements * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+/// What passes over keys read and write.
+Parameters over_keys(const Problem& grid, const Tiling& tiling, const BackwardViews& t, const View& delta) {
+  Parameters keys = parameters_of(
+      grid, tiling, RowKind::keys,
+      {.row = {t.key, t.value}, .key = t.query, .value = t.grad_output, .extra_key = {}, .extra_value = {}});
+  keys.rows[0] = t.grad_key;
+  keys.rows[1] = t.grad_value;
+  keys.logsumexp = t.logsumexp;
+  keys.delta = delta;
+  keys.wide_stores = has_wide_rows(t.grad_key, grid.dim) && has_wide_rows(t.grad_value, grid.dim_v);
+  return keys;
 }
 
 }  // namespace
@@ -67,21 +83,30 @@ void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t,
   queries.rows[2] = delta;
   queries.wide_stores = has_wide_rows(t.grad_query, grid.dim);
 
-  Parameters keys = parameters_of(
-      grid, tiling, RowKind::keys,
-      {.row = {t.key, t.value}, .key = t.query, .value = t.grad_output, .extra_key = {}, .extra_value = {}});
-  keys.rows[0] = t.grad_key;
-  keys.rows[1] = t.grad_value;
-  keys.logsumexp = t.logsumexp;
-  keys.delta = delta;
-  keys.wide_stores = has_wide_rows(t.grad_key, grid.dim) && has_wide_rows(t.grad_value, grid.dim_v);
-
+  const Parameters keys = over_keys(grid, tiling, t, delta);
   const auto& passes = grid.dtype == DType::fp16 ? kFp16 : kBf16;
   const Passes& pass = passes[instance_of(kBackwardClasses, grid, queries.grid.warpgroups)];
   (*pass.over_queries)(grid, queries, execution.stream);
   for (const Launch* launch : pass.over_keys) {
     if (launch != nullptr) (*launch)(grid, keys, execution.stream);
   }
+}
+
+std::size_t backward_one_pass_workspace(const Problem& grid, const Tiling&) {
+  return delta_bytes(grid) + query_sums_bytes(grid);
+}
+
+void backward_one_pass(const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {
+  const View delta = delta_view(grid, execution.workspace);
+  compute_delta(grid, t, delta, execution.stream);
+
+  void* sums = static_cast<std::byte*>(execution.workspace) + delta_bytes(grid);
+  clear_query_sums(grid, sums, execution.stream);
+  Parameters keys = over_keys(grid, tiling, t, delta);
+  keys.query_sums = query_sums(grid, keys.grid.columns, sums);
+  const auto& launches = grid.dtype == DType::fp16 ? kOnePassFp16 : kOnePassBf16;
+  (*launches[instance_of(kOnePassClasses, grid, keys.grid.warpgroups)])(grid, keys, execution.stream);
+  round_query_sums(grid, sums, t.grad_query, execution.stream);
 }
 
 }  // namespace vicinal::cuda::sm90

@@ -1,13 +1,16 @@
 #pragma once
 
-// Fused neighborhood attention, backward, for Hopper (the frame: kernel.cuh): a pass over queries computes dQ, a pass
-// over keys dK and dV. Each makes the scores anew and writes its rows once, without atomics: seven products for each
-// pair of tiles, where one pass that adds to dQ in memory would take five, and the same bits in every run.
+// Fused neighborhood attention, backward, for Hopper (the frame: kernel.cuh), in two ways.
+//
+// Deterministic: a pass over queries computes dQ, a pass over keys dK and dV. Each makes the scores anew and writes its
+// rows once, without atomics: seven products for each pair of tiles, and the same bits in every run. In one pass over
+// keys: five products, dQ being added up in memory.
 //
 // Registers: KernelConfig. Shared memory: SharedMemory.
 
 #include "cuda/fused_sm90/grad_key_value_consumer.cuh"
 #include "cuda/fused_sm90/grad_query_consumer.cuh"
+#include "cuda/fused_sm90/gradients_consumer.cuh"
 #include "cuda/fused_sm90/kernel.cuh"
 
 namespace vicinal::cuda::sm90 {
@@ -23,6 +26,12 @@ template <class Element, Pass kPass, int kDim, int kWarpgroups>
 void launch_over_keys(const Problem& problem, const Parameters& parameters, void* stream) {
   using Config = KernelConfig<Element, kPass, kDim, kWarpgroups>;
   launch<Config, GradKeyValueConsumer>("fused_sm90_backward (dK, dV)", problem, parameters, stream);
+}
+
+template <class Element, int kDim, int kWarpgroups>
+void launch_gradients(const Problem& problem, const Parameters& parameters, void* stream) {
+  using Config = KernelConfig<Element, Pass::gradients, kDim, kWarpgroups>;
+  launch<Config, GradientsConsumer>("fused_sm90_backward_one_pass", problem, parameters, stream);
 }
 
 }  // namespace vicinal::cuda::sm90

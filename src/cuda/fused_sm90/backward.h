@@ -1,6 +1,6 @@
 #pragma once
 
-// The fused backward pass on Hopper, for code that includes no CUDA header.
+// The fused backward pass on Hopper, in two ways, for code that includes no CUDA header.
 
 #include <cstddef>
 
@@ -18,5 +18,13 @@ std::size_t backward_workspace(const Problem& grid, const Tiling& tiling);
 /// Every gradient is summed by one warpgroup in a fixed order: the same bits in every run, on any number of
 /// multiprocessors.
 void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& tensors, const Execution& execution);
+
+/// Bytes of delta and of sums of dQ, which are float32 (query_sums.h).
+std::size_t backward_one_pass_workspace(const Problem& grid, const Tiling& tiling);
+
+/// Launches. Takes what `backward_one_pass_supports` allows, in the same way. Gradients of queries are summed in memory
+/// in whichever order their parts come, so they differ in their last bits from run to run.
+void backward_one_pass(const Problem& grid, const Tiling& tiling, const BackwardViews& tensors,
+                       const Execution& execution);
 
 }  // namespace vicinal::cuda::sm90

@@ -7,6 +7,7 @@
 // which scores are made, and of value dim (`value`: a value, or a gradient of the output).
 
 #include <cstdint>
+#include <span>
 
 #include "core/view.h"
 #include "cuda/fused_sm90/classes.h"
@@ -22,17 +23,24 @@ enum class Pass : std::uint8_t {
   grad_query,      ///< rows are queries
   grad_key_value,  ///< rows are keys
   grad_key,        ///< the same in two kernels, for head dims at which registers do not hold both gradients
-  grad_value
+  grad_value,
+  gradients  ///< rows are keys: as grad_key_value, and what tiles of queries get is added to sums in memory
 };
 
 constexpr RowKind rows_of(Pass pass) {
   return pass == Pass::forward || pass == Pass::grad_query ? RowKind::queries : RowKind::keys;
 }
 
+constexpr std::span<const KernelClass> classes_of(Pass pass) {
+  if (pass == Pass::forward) return kForwardClasses;
+  if (pass == Pass::gradients) return kOnePassClasses;
+  return kBackwardClasses;
+}
+
 template <class ElementType, Pass kPassOf, int kDimClass, int kWarpgroupCount>
 struct KernelConfig {
-  static constexpr const auto& kClasses = kPassOf == Pass::forward ? kForwardClasses : kBackwardClasses;
-  static constexpr KernelClass kClass = kClasses[class_index(kClasses, kDimClass, kWarpgroupCount)];
+  static constexpr KernelClass kClass =
+      classes_of(kPassOf)[class_index(classes_of(kPassOf), kDimClass, kWarpgroupCount)];
 
   using Element = ElementType;
   static constexpr Pass kPass = kPassOf;
@@ -41,6 +49,7 @@ struct KernelConfig {
   static constexpr int kRowTensors = kPass == Pass::forward || kPass == Pass::grad_value ? 1 : 2;
   /// Whether columns, which are queries, come with their logsumexp and delta.
   static constexpr bool kHasStatistics = kRows == RowKind::keys;
+  static constexpr bool kSumsQueries = kPass == Pass::gradients;
   /// In the forward pass values are wanted a tile later than keys.
   static constexpr int kValueLag = kPass == Pass::forward ? 1 : 0;
   static constexpr int kDim = kClass.dim;  ///< of all vectors in registers and products, zero-padded
@@ -56,7 +65,7 @@ struct KernelConfig {
   static constexpr int kThreads = kConsumers + kProducers;
   /// Registers a thread: at the launch where one block has the multiprocessor, and then, moved by setmaxnreg.
   static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
-  static constexpr int kProducerRegisters = 56;
+  static constexpr int kProducerRegisters = kPass == Pass::gradients ? 40 : 56;
   static constexpr int kConsumerRegisters =
       (kThreads * kLaunchRegisters - kProducers * kProducerRegisters) / kConsumers / 8 * 8;
   static_assert(kBlocks > 1 ||
@@ -81,6 +90,20 @@ struct ColumnStatistics {
   float delta[kColumns];  ///< rowsum(dO O) - dLSE
 };
 
+/// What warpgroups give each other, and memory, where sums of dQ are in memory.
+template <class Config, bool = Config::kSumsQueries>
+struct QueryGradients {};
+template <class Config>
+struct QueryGradients<Config, true> {
+  static constexpr int kQueryChunks = Config::kColumns / kChunk;
+
+  /// dS^T: of each chunk of queries the rows, which are keys, of all warpgroups.
+  alignas(1024) std::uint8_t scores[Config::kStages][kQueryChunks][Config::kWarpgroups][kWarpgroupRows][128];
+  /// dQ of a tile, on its way out: of each 32 elements the queries.
+  alignas(1024) std::uint8_t sums[Config::kDim / kSumChunk][Config::kColumns][128];
+  int place[Config::kStages][5];  ///< of the tile of a stage in the sums in memory
+};
+
 template <class Config>
 struct SharedMemory {
   static constexpr int kRowBytes = 128;
@@ -91,6 +114,7 @@ struct SharedMemory {
   ColumnTile key[Config::kStages];
   ColumnTile value[Config::kStages];
   alignas(1024) std::uint8_t output[Config::kConsumers / 32][16][kRowBytes];  ///< of each warp, on its way out
+  QueryGradients<Config> query_gradients;
   ColumnMasks<Config::kColumns> masks;
   ItemNote item[Config::kRowStages][Config::kWarpgroups];
   TileNote tile[Config::kStages][Config::kWarpgroups];

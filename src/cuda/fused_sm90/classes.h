@@ -37,9 +37,16 @@ inline constexpr std::array kForwardClasses{
 /// Of both passes of the backward kernels: over query boxes, and over key boxes. They keep two tensors of each box, and
 /// two products of scores in registers.
 inline constexpr std::array kBackwardClasses{
-    KernelClass{32, 1, 64, 2, 1, 3},  KernelClass{32, 2, 64, 4, 2, 1},  KernelClass{64, 1, 64, 2, 1, 2},
-    KernelClass{64, 2, 64, 4, 2, 1},  KernelClass{96, 2, 64, 2, 2, 1},  KernelClass{128, 2, 64, 2, 2, 1},
-    KernelClass{192, 2, 64, 2, 1, 1}, KernelClass{256, 2, 32, 2, 1, 1},
+    KernelClass{32, 1, 64, 2, 1, 3},  KernelClass{64, 1, 64, 2, 1, 2},  KernelClass{64, 2, 64, 4, 2, 1},
+    KernelClass{96, 2, 64, 2, 2, 1},  KernelClass{128, 2, 64, 2, 2, 1}, KernelClass{192, 2, 64, 2, 1, 1},
+    KernelClass{256, 2, 32, 2, 1, 1},
+};
+
+/// Of the backward kernel that makes one pass, over key boxes. The product of a tile's gradients of scores with the
+/// keys of both boxes is cut into blocks of 64 queries x 64 elements of the head dim, one for each warpgroup.
+inline constexpr std::array kOnePassClasses{
+    KernelClass{64, 2, 128, 2, 1, 1},
+    KernelClass{128, 2, 64, 2, 1, 1},
 };
 
 /// The smallest head dim of a class that takes a head dim, and a value dim, of `dim`; 0 where none does.

@@ -32,13 +32,17 @@ constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
 // Of both passes together.
 constexpr std::array<ClassCosts, kBackwardClasses.size()> kBackwardCosts{{
     {0.98, 0.24, 2.6},  // 32x1
-    {1.13, 0.27, 4.5},  // 32x2
     {1.55, 0.26, 5.0},  // 64x1
     {1.26, 0.25, 4.7},  // 64x2
     {1.61, 0.30, 4.0},  // 96x2
     {1.81, 0.28, 4.0},  // 128x2
     {3.05, 0.28, 5.0},  // 192x2
     {2.40, 0.20, 5.0},  // 256x2
+}};
+
+constexpr std::array<ClassCosts, kOnePassClasses.size()> kOnePassCosts{{
+    {1.66, 0.30, 3.0},  // 64x2
+    {1.33, 0.28, 3.0},  // 128x2
 }};
 
 /// What a tile that one warpgroup of two needs takes more, as a share of `tile`: no other keeps the tensor cores busy.
@@ -52,6 +56,8 @@ constexpr double kIdleLoss = 0.7;
 constexpr double kMultiprocessors = 132;
 constexpr double kLaunchSeconds = 4e-6;
 constexpr double kBytesPerSecond = 5e12;              // from the second-level cache
+constexpr double kAddedBytesPerSecond = 2.5e12;       // to floats there
+constexpr double kMemoryBytesPerSecond = 2.5e12;
 constexpr double kExtraMultiplyAddsPerSecond = 1e13;  // gradients of extra tokens, without matrix products: an estimate
 
 /// x / y rounded down or up, for whole numbers of at most 2^29 and a `reciprocal` of y: half of a unit in the numerator
@@ -90,32 +96,38 @@ Middle middle_of(const AxisWindow& axis, RowKind rows) {
   return {begin, std::max(begin, ceil_div(latest, stride) * stride), true, true};
 }
 
-std::span<const ClassCosts> costs_of(Operation operation) {
-  if (operation == Operation::backward) return kBackwardCosts;
-  return kForwardCosts;
+std::span<const ClassCosts> costs_of(Method method) {
+  if (method == Method::forward) return kForwardCosts;
+  if (method == Method::backward) return kBackwardCosts;
+  return kOnePassCosts;
 }
 
 /// The part of a pass in all products.
-double share_of(Operation operation, const KernelClass& size, RowKind rows) {
-  if (operation == Operation::forward) return 1;
+double share_of(Method method, const KernelClass& size, RowKind rows) {
+  if (method != Method::backward) return 1;
   constexpr int kOverQueries = 3;
-  const int over_keys = products_over_keys(size);
+  const int over_keys = products_over_keys(method, size);
   return static_cast<double>(rows == RowKind::queries ? kOverQueries : over_keys) / (kOverQueries + over_keys);
 }
 
 }  // namespace
 
-std::span<const KernelClass> classes_of(Operation operation) {
-  if (operation == Operation::backward) return kBackwardClasses;
-  return kForwardClasses;
+std::span<const KernelClass> classes_of(Method method) {
+  if (method == Method::forward) return kForwardClasses;
+  if (method == Method::backward) return kBackwardClasses;
+  return kOnePassClasses;
 }
 
-std::span<const RowKind> passes_of(Operation operation) {
+std::span<const RowKind> passes_of(Method method) {
   static constexpr std::array kPasses{RowKind::queries, RowKind::keys};
-  return std::span(kPasses).first(operation == Operation::backward ? 2 : 1);
+  if (method == Method::forward) return std::span(kPasses).first(1);
+  if (method == Method::backward) return kPasses;
+  return std::span(kPasses).last(1);
 }
 
-int products_over_keys(const KernelClass& size) { return size.dim <= 128 ? 4 : 5; }
+int products_over_keys(Method method, const KernelClass& size) {
+  return method == Method::backward && size.dim <= 128 ? 4 : 5;
+}
 
 Work& Work::operator*=(const Work& other) {
   items *= other.items;
@@ -211,29 +223,37 @@ Work AxisSpans::work(std::int64_t tile) const {
   return sum;
 }
 
-CostModel::CostModel(const Problem& grid, Operation operation, const KernelClass& size)
+CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size)
     : columns_(size.columns),
       extra_kv_(grid.extra_kv),
       places_(kMultiprocessors * size.blocks),
       warpgroups_(size.warpgroups) {
-  const ClassCosts& costs = costs_of(operation)[class_index(classes_of(operation), size.dim, size.warpgroups)];
-  const std::span<const RowKind> passes = passes_of(operation);
+  const ClassCosts& costs = costs_of(method)[class_index(classes_of(method), size.dim, size.warpgroups)];
+  const std::span<const RowKind> passes = passes_of(method);
   const double equal_share = 1.0 / static_cast<double>(passes.size());
   const auto batch = static_cast<double>(std::max<std::int64_t>(grid.batch, 1));  // none is planned as one
   const double heads = batch * static_cast<double>(grid.heads);
   const double heads_kv = batch * static_cast<double>(grid.heads_kv);
   constexpr double kSeconds = 1e-6 / kMultiprocessors;
   const auto dims = static_cast<double>(grid.dim + grid.dim_v);
-  byte_seconds_ = heads * dims * static_cast<double>(size_of(grid.dtype)) / kBytesPerSecond;
+  const auto element = static_cast<double>(size_of(grid.dtype));
+  byte_seconds_ = heads * dims * element / kBytesPerSecond;
   const double extra_pairs = heads * static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
-  extra_seconds_ = operation == Operation::backward ? 2 * extra_pairs * dims / kExtraMultiplyAddsPerSecond : 0;
+  aside_seconds_ = method == Method::backward ? 2 * extra_pairs * dims / kExtraMultiplyAddsPerSecond : 0;
+  if (method == Method::backward_one_pass) {
+    constexpr auto kSum = static_cast<double>(sizeof(float));
+    const double elements = heads * static_cast<double>(grid.dim);
+    byte_seconds_ += elements * kSum / kAddedBytesPerSecond;
+    const double bytes = static_cast<double>(grid.tokens()) * elements * (2 * kSum + element);
+    aside_seconds_ = bytes / kMemoryBytesPerSecond + 2 * kLaunchSeconds;
+  }
   for (const RowKind rows : passes) {
     // The query heads that share a head of keys make one item where keys are kept.
     const double item_heads = rows == RowKind::queries ? heads : heads_kv;
-    const double tile = share_of(operation, size, rows) * costs.tile * heads * kSeconds;
+    const double tile = share_of(method, size, rows) * costs.tile * heads * kSeconds;
     passes_.push_back({rows, item_heads, tile, equal_share * costs.mask * heads * kSeconds,
                        equal_share * costs.item * item_heads * kSeconds,
-                       tile * (operation == Operation::forward ? kForwardLone : kBackwardLone)});
+                       tile * (method == Method::forward ? kForwardLone : kBackwardLone)});
   }
 }
 
@@ -263,7 +283,7 @@ double CostModel::fixed_seconds(std::size_t pass, double items, double idling) c
 }
 
 double CostModel::seconds(std::span<const Work> works, std::int64_t tile_volume) const {
-  double sum = extra_seconds_;
+  double sum = aside_seconds_;
   for (std::size_t pass = 0; pass < works.size(); ++pass) {
     sum += seconds(pass, works[pass], tile(tile_volume), idling(pass, works[pass].items));
   }

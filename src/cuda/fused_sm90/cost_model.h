@@ -14,15 +14,18 @@
 
 namespace vicinal::cuda::sm90 {
 
-/// The sizes that the kernels of an operation, forward or backward, are compiled for.
-std::span<const KernelClass> classes_of(Operation operation);
+/// How an operation is computed: a row of the registry.
+enum class Method : std::uint8_t { forward, backward, backward_one_pass };
+
+/// The sizes that the kernels of a method are compiled for.
+std::span<const KernelClass> classes_of(Method method);
 
 /// What is kept in each pass that they make.
-std::span<const RowKind> passes_of(Operation operation);
+std::span<const RowKind> passes_of(Method method);
 
-/// Of the backward kernels where rows are keys: S, dP, dV and dK, or, where registers do not hold both gradients, S, dP
-/// and dK and then S and dV. Where rows are queries they are three: S, dP and dQ.
-int products_over_keys(const KernelClass& size);
+/// Of the backward kernels where rows are keys: S, dP, dV and dK, and dQ if there is no other pass, or, where registers
+/// do not hold both gradients, S, dP and dK and then S and dV. Where rows are queries they are three: S, dP and dQ.
+int products_over_keys(Method method, const KernelClass& size);
 
 /// What a choice of boxes and tiles comes to in one pass: along one axis, summed over all dilation groups, or, as the
 /// product of its axes, for one head and batch entry.
@@ -73,7 +76,7 @@ class AxisSpans {
 /// Seconds of one class of a kernel for a problem.
 class CostModel {
  public:
-  CostModel(const Problem& grid, Operation operation, const KernelClass& size);
+  CostModel(const Problem& grid, Method method, const KernelClass& size);
 
   /// What a tile of that many tokens has to do with costs.
   struct Tile {
@@ -91,7 +94,7 @@ class CostModel {
   [[nodiscard]] double fixed_seconds(std::size_t pass, double items, double idling) const;
   /// What a (warpgroup, tile) pair takes where nothing is masked.
   [[nodiscard]] double visit_seconds(std::size_t pass, double idling) const { return passes_[pass].tile * idling; }
-  /// Of all passes, and of the gradients of extra tokens.
+  /// Of all passes, and of what is done beside them.
   [[nodiscard]] double seconds(std::span<const Work> works, std::int64_t tile_volume) const;
 
  private:
@@ -103,8 +106,8 @@ class CostModel {
   };
   std::int64_t columns_, extra_kv_;
   double places_, warpgroups_;
-  double extra_seconds_;  ///< gradients of extra tokens
-  double byte_seconds_;   ///< of a token that is loaded for all heads and batch entries
+  double aside_seconds_;  ///< gradients of extra tokens; clearing and rounding sums of dQ
+  double byte_seconds_;   ///< of a token that is loaded, and added to, for all heads and batch entries
   std::vector<PassCosts> passes_;
 };
 

@@ -16,7 +16,8 @@ class GradKeyValueConsumer;
 /// heads that share the rows' head pass by one after the other. Rows are written once, so results are the same in every
 /// run.
 template <class Config>
-class GradKeyValueConsumer : Consumer<Config> {
+class GradKeyValueConsumer : protected Consumer<Config> {
+ protected:
   using Base = Consumer<Config>;
   using Base::kScores, Base::kSums;
   using Base::p_, Base::shared_, Base::warpgroup_, Base::lane_, Base::row_ring_, Base::key_ring_, Base::value_ring_;
@@ -29,7 +30,8 @@ class GradKeyValueConsumer : Consumer<Config> {
   static constexpr int kShift = ElementTraits<Element>::kDType == DType::fp16 ? 11 : 0;
   static constexpr float kUnshifted = 1.0F / (1 << kShift);
   /// Whether registers hold weights in float beside the sums; else dS is made of rounded ones.
-  static constexpr bool kKeepsWeights = Config::kBlocks == 1 && !(kHasKey && kHasValue && Config::kDim >= 128);
+  static constexpr bool kKeepsWeights =
+      Config::kBlocks == 1 && !(kHasKey && kHasValue && (Config::kDim >= 128 || Config::kSumsQueries));
 
  public:
   __device__ GradKeyValueConsumer(const Parameters& p, SharedMemory<Config>& shared, int warpgroup)
@@ -60,12 +62,13 @@ class GradKeyValueConsumer : Consumer<Config> {
     }
   }
 
- private:
+ protected:
   __device__ static void clear(float (&sums)[kSums]) {
 #pragma unroll
     for (float& sum : sums) sum = 0;
   }
 
+ private:
   __device__ void attend(int count) {
     if (count == 0) return;
     if constexpr (kHasKey) {
@@ -142,6 +145,7 @@ class GradKeyValueConsumer : Consumer<Config> {
     release(shared_.value_empty[multiplied]);
   }
 
+ protected:
   /// The first of the two columns of each eight that this thread holds.
   __device__ int column(int eight) const { return 8 * eight + 2 * (lane_ % 4); }
 

@@ -21,7 +21,9 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
   using Masks = ColumnMasks<Config::kColumns>;
   const int thread = static_cast<int>(threadIdx.x);
   const TiledGrid& grid = p.grid;
-  if (p.dim < Config::kDim || p.dim_v < Config::kDim || grid.columns.volume < Config::kColumns) {
+  // Rows without a token matter where columns are summed over rows.
+  const bool fills_rows = !Config::kSumsQueries || grid.rows.volume == kWarpgroupRows;
+  if (p.dim < Config::kDim || p.dim_v < Config::kDim || grid.columns.volume < Config::kColumns || !fills_rows) {
     const auto clear = [&](const void* first, const void* last) {
       const std::uint32_t end = shared_address(last);
 #pragma unroll 1

@@ -22,6 +22,17 @@ struct Source {
   View view;
 };
 
+/// Elements of a query that one reduction of dQ in memory covers: 128 bytes of floats.
+inline constexpr int kSumChunk = 32;
+
+/// Sums of dQ in memory (query_sums.h), where the gradients of a tile of queries are added.
+struct QuerySums {
+  CUtensorMap map;  ///< boxes of kSumChunk elements of the queries of a tile
+  int dim;          ///< of a head, whole chunks
+  int members[3];   ///< of the largest dilation group along each axis, as many as each group has room for
+  int order[3];     ///< the axes of coordinates 1 to 3 of the map
+};
+
 /// Tensors that a pass reads or writes row by row: the output and logsumexp; the gradient of queries, logsumexp and
 /// delta; the gradients of keys and of values.
 inline constexpr int kRowViews = 3;
@@ -33,6 +44,7 @@ struct Parameters {
   Source key, value, extra_key, extra_value;  ///< of the columns
   View logsumexp, delta;                      ///< of the columns, where they are queries
   View rows[kRowViews];
+  QuerySums query_sums;  ///< where the pass has them
   int dim;
   int dim_v;
   float scale;
@@ -67,17 +79,21 @@ extern const Launch kForwardBf16Dim32x1, kForwardBf16Dim32x2, kForwardBf16Dim64x
     kForwardBf16Dim96x2, kForwardBf16Dim128x2, kForwardBf16Dim192x2, kForwardBf16Dim256x2;
 
 /// One for each of kBackwardClasses and pass over queries; over keys one, or one each for keys and values.
-extern const Launch kGradQueryFp16Dim32x1, kGradQueryFp16Dim32x2, kGradQueryFp16Dim64x1, kGradQueryFp16Dim64x2,
+extern const Launch kGradQueryFp16Dim32x1, kGradQueryFp16Dim64x1, kGradQueryFp16Dim64x2,
     kGradQueryFp16Dim96x2, kGradQueryFp16Dim128x2, kGradQueryFp16Dim192x2, kGradQueryFp16Dim256x2;
-extern const Launch kGradQueryBf16Dim32x1, kGradQueryBf16Dim32x2, kGradQueryBf16Dim64x1, kGradQueryBf16Dim64x2,
+extern const Launch kGradQueryBf16Dim32x1, kGradQueryBf16Dim64x1, kGradQueryBf16Dim64x2,
     kGradQueryBf16Dim96x2, kGradQueryBf16Dim128x2, kGradQueryBf16Dim192x2, kGradQueryBf16Dim256x2;
-extern const Launch kGradKeyValueFp16Dim32x1, kGradKeyValueFp16Dim32x2, kGradKeyValueFp16Dim64x1,
+extern const Launch kGradKeyValueFp16Dim32x1, kGradKeyValueFp16Dim64x1,
     kGradKeyValueFp16Dim64x2, kGradKeyValueFp16Dim96x2, kGradKeyValueFp16Dim128x2;
-extern const Launch kGradKeyValueBf16Dim32x1, kGradKeyValueBf16Dim32x2, kGradKeyValueBf16Dim64x1,
+extern const Launch kGradKeyValueBf16Dim32x1, kGradKeyValueBf16Dim64x1,
     kGradKeyValueBf16Dim64x2, kGradKeyValueBf16Dim96x2, kGradKeyValueBf16Dim128x2;
 extern const Launch kGradKeyFp16Dim192x2, kGradKeyFp16Dim256x2;
 extern const Launch kGradKeyBf16Dim192x2, kGradKeyBf16Dim256x2;
 extern const Launch kGradValueFp16Dim192x2, kGradValueFp16Dim256x2;
 extern const Launch kGradValueBf16Dim192x2, kGradValueBf16Dim256x2;
+
+/// One for each of kOnePassClasses.
+extern const Launch kGradientsFp16Dim64x2, kGradientsFp16Dim128x2;
+extern const Launch kGradientsBf16Dim64x2, kGradientsBf16Dim128x2;
 
 }  // namespace vicinal::cuda::sm90

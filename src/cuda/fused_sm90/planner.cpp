@@ -23,14 +23,14 @@ using Shape = PerAxis<std::int64_t>;
 
 constexpr std::size_t kMostPasses = 2;
 
-int dim_of_class(const Problem& grid, Operation operation) {
-  return class_dim(classes_of(operation), std::max(grid.dim, grid.dim_v));
+int dim_of_class(const Problem& grid, Method method) {
+  return class_dim(classes_of(method), std::max(grid.dim, grid.dim_v));
 }
 
 /// The class of a problem with tiles for that many warpgroups; none where there is none.
-const KernelClass* class_of(const Problem& grid, Operation operation, std::int64_t warpgroups) {
-  const std::span<const KernelClass> classes = classes_of(operation);
-  const std::size_t index = class_index(classes, dim_of_class(grid, operation), warpgroups);
+const KernelClass* class_of(const Problem& grid, Method method, std::int64_t warpgroups) {
+  const std::span<const KernelClass> classes = classes_of(method);
+  const std::size_t index = class_index(classes, dim_of_class(grid, method), warpgroups);
   return index < classes.size() ? &classes[index] : nullptr;
 }
 
@@ -242,18 +242,18 @@ class ClassSearch {
     int axis;
   };
 
-  ClassSearch(const Problem& grid, Operation operation, const KernelClass& size, const Shape& members,
+  ClassSearch(const Problem& grid, Method method, const KernelClass& size, const Shape& members,
               const BoxList& boxes)
       : grid_(grid),
         size_(size),
         boxes_(boxes),
         members_(members),
         tiles_(tiles_of(size.columns, members), size.columns),
-        model_(grid, operation, size) {
+        model_(grid, method, size) {
     // The more axes, the more rows have all tables together, and the less exact each must be.
     const std::int64_t most_blocks = long_axes(members) == 3 ? 8 : long_axes(members) == 2 ? 64 : 512;
     tables_.reserve(kPasses * 6);
-    for (const RowKind rows : passes_of(operation)) {
+    for (const RowKind rows : passes_of(method)) {
       for (const std::int64_t side_by_side : {1, size.warpgroups}) {
         for (int a = 0; a < 3; ++a) tables_.emplace_back(grid, a, rows, side_by_side, most_blocks, boxes_, tiles_);
       }
@@ -386,17 +386,17 @@ Shape members_of(const Problem& grid) {
 }
 
 template <std::size_t kPasses>
-std::vector<Tiling> tilings(const Problem& grid, Operation operation, std::size_t count) {
+std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
   using Search = ClassSearch<kPasses>;
   constexpr std::size_t kMostStarts = 48;  // looked at where one tiling is wanted: the others hardly ever hold it
   const Shape members = members_of(grid);
   const BoxList boxes(boxes_of(grid, members, least_box_volume(grid, members)), kWarpgroupRows);
   std::vector<Search> searches;
-  searches.reserve(classes_of(operation).size());  // starts point at them
+  searches.reserve(classes_of(method).size());  // starts point at them
   std::vector<typename Search::Start> starts;
-  for (const KernelClass& size : classes_of(operation)) {
-    if (size.dim != dim_of_class(grid, operation)) continue;
-    searches.emplace_back(grid, operation, size, members, boxes).add_starts(starts);
+  for (const KernelClass& size : classes_of(method)) {
+    if (size.dim != dim_of_class(grid, method)) continue;
+    searches.emplace_back(grid, method, size, members, boxes).add_starts(starts);
   }
   Shortlist best(count);
   const std::size_t looks = count == 1 ? std::min(kMostStarts, starts.size()) : starts.size();
@@ -428,13 +428,12 @@ Status supports(const Problem& grid, std::int64_t most_dim) {
   return {};
 }
 
-Status accepts(const Problem& grid, Operation operation, const Tiling& tiling) {
-  const KernelClass* size = class_of(grid, operation, volume(tiling.block));
+Status accepts(const Problem& grid, Method method, const Tiling& tiling) {
+  const KernelClass* size = class_of(grid, method, volume(tiling.block));
   if (size == nullptr || std::ranges::count(tiling.block, 1) < 2) {
     return Status::refuse(
-        fmt::format("tiling.block = {}; allowed: 2 along one axis, or 1x1x1 where the head dim is at "
-                    "most 64",
-                    fmt::join(tiling.block, "x")));
+        fmt::format("tiling.block = {}; allowed: 2 along one axis{}", fmt::join(tiling.block, "x"),
+                    method == Method::backward_one_pass ? "" : ", or 1x1x1 where the head dim is at most 64"));
   }
   if (tiling.rows != kWarpgroupRows || tiling.columns != size->columns) {
     return Status::refuse(fmt::format("tiling.rows = {}, tiling.columns = {}; allowed for such blocks: {}, {}",
@@ -448,23 +447,23 @@ Status accepts(const Problem& grid, Operation operation, const Tiling& tiling) {
 }
 
 /// Multiply-adds of a pass, for `pairs` pairs of slots.
-double multiply_adds_of_pass(const Problem& grid, Operation operation, const KernelClass& size, RowKind rows,
-                             double pairs) {
+double multiply_adds_of_pass(const Problem& grid, Method method, const KernelClass& size, RowKind rows, double pairs) {
   const double forward = multiply_adds(grid, Operation::forward, pairs);
-  if (operation == Operation::forward) return forward;
-  // S and dP are made in each pass: seven products, or eight, instead of the five that multiply_adds counts. S, dP and
-  // dQ are all but dV and dK; S, dP, dV and dK twice a forward pass; and with S once more as many as those five.
-  const double backward = multiply_adds(grid, operation, pairs);
+  if (method == Method::forward) return forward;
+  // S and dP are made in each of two passes: seven products, or eight, instead of the five that multiply_adds counts. S,
+  // dP and dQ are all but dV and dK; S, dP, dV and dK twice a forward pass; and with S once more as many as those five.
+  const double backward = multiply_adds(grid, Operation::backward, pairs);
   if (rows == RowKind::queries) return backward - forward;
-  return products_over_keys(size) == 4 ? 2 * forward : backward;
+  return products_over_keys(method, size) == 4 ? 2 * forward : backward;
 }
 
-Cost cost(const Problem& grid, Operation operation, const Tiling& tiling) {
+Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   constexpr std::int64_t kMostBlocks = 1024;  // more along an axis are not looked at one by one
-  const KernelClass& size = *class_of(grid, operation, volume(tiling.block));
-  const std::span<const RowKind> passes = passes_of(operation);
+  const KernelClass& size = *class_of(grid, method, volume(tiling.block));
+  const std::span<const RowKind> passes = passes_of(method);
   const std::int64_t tile_volume = volume(tiling.key_tile);
   const double slots = static_cast<double>(tiling.rows * tiling.columns);
+  const Operation operation = method == Method::forward ? Operation::forward : Operation::backward;
   Cost cost{.needed_multiply_adds = multiply_adds(grid, operation, needed_pairs(grid)),
             .bytes = compulsory_bytes(grid, operation)};
   std::array<Work, kMostPasses> works;
@@ -477,17 +476,17 @@ Cost cost(const Problem& grid, Operation operation, const Tiling& tiling) {
     const std::int64_t tiles_of_extra = passes[pass] == RowKind::queries ? ceil_div(grid.extra_kv, tile_volume) : 0;
     const double visited = work.visited + work.items * static_cast<double>(size.warpgroups * tiles_of_extra);
     const double masked = tile_volume == size.columns ? visited - work.unmasked : visited;
-    cost.visited_multiply_adds += multiply_adds_of_pass(grid, operation, size, passes[pass], visited * slots);
-    cost.masked_multiply_adds += multiply_adds_of_pass(grid, operation, size, passes[pass], masked * slots);
+    cost.visited_multiply_adds += multiply_adds_of_pass(grid, method, size, passes[pass], visited * slots);
+    cost.masked_multiply_adds += multiply_adds_of_pass(grid, method, size, passes[pass], masked * slots);
     const std::int64_t heads = passes[pass] == RowKind::queries ? grid.heads : grid.heads_kv;
     cost.work_items += static_cast<double>(grid.batch * heads) * work.items;
   }
-  if (operation == Operation::backward) {
+  if (method == Method::backward) {
     // The gradients of extra tokens come from a kernel of their own.
     const double extra_pairs = static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
     cost.visited_multiply_adds += 2 * multiply_adds(grid, Operation::forward, extra_pairs);
   }
-  cost.seconds = CostModel(grid, operation, size).seconds(std::span(works).first(passes.size()), tile_volume);
+  cost.seconds = CostModel(grid, method, size).seconds(std::span(works).first(passes.size()), tile_volume);
   return cost;
 }
 
@@ -497,26 +496,43 @@ Status forward_supports(const Problem& grid) { return supports(grid, kForwardCla
 
 Status backward_supports(const Problem& grid) { return supports(grid, kBackwardClasses.back().dim); }
 
-Status forward_accepts(const Problem& grid, const Tiling& tiling) { return accepts(grid, Operation::forward, tiling); }
+Status backward_one_pass_supports(const Problem& grid) {
+  if (grid.extra_kv > 0) return Status::refuse(fmt::format("extra_kv = {}; allowed: 0", grid.extra_kv));
+  return supports(grid, kOnePassClasses.back().dim);
+}
 
-Status backward_accepts(const Problem& grid, const Tiling& tiling) {
-  return accepts(grid, Operation::backward, tiling);
+Status forward_accepts(const Problem& grid, const Tiling& tiling) { return accepts(grid, Method::forward, tiling); }
+
+Status backward_accepts(const Problem& grid, const Tiling& tiling) { return accepts(grid, Method::backward, tiling); }
+
+Status backward_one_pass_accepts(const Problem& grid, const Tiling& tiling) {
+  return accepts(grid, Method::backward_one_pass, tiling);
 }
 
 Tiling forward_tiling(const Problem& grid) { return forward_tilings(grid, 1).front(); }
 
 Tiling backward_tiling(const Problem& grid) { return backward_tilings(grid, 1).front(); }
 
+Tiling backward_one_pass_tiling(const Problem& grid) { return backward_one_pass_tilings(grid, 1).front(); }
+
 std::vector<Tiling> forward_tilings(const Problem& grid, std::size_t count) {
-  return tilings<1>(grid, Operation::forward, count);
+  return tilings<1>(grid, Method::forward, count);
 }
 
 std::vector<Tiling> backward_tilings(const Problem& grid, std::size_t count) {
-  return tilings<2>(grid, Operation::backward, count);
+  return tilings<2>(grid, Method::backward, count);
 }
 
-Cost forward_cost(const Problem& grid, const Tiling& tiling) { return cost(grid, Operation::forward, tiling); }
+std::vector<Tiling> backward_one_pass_tilings(const Problem& grid, std::size_t count) {
+  return tilings<1>(grid, Method::backward_one_pass, count);
+}
 
-Cost backward_cost(const Problem& grid, const Tiling& tiling) { return cost(grid, Operation::backward, tiling); }
+Cost forward_cost(const Problem& grid, const Tiling& tiling) { return cost(grid, Method::forward, tiling); }
+
+Cost backward_cost(const Problem& grid, const Tiling& tiling) { return cost(grid, Method::backward, tiling); }
+
+Cost backward_one_pass_cost(const Problem& grid, const Tiling& tiling) {
+  return cost(grid, Method::backward_one_pass, tiling);
+}
 
 }  // namespace vicinal::cuda::sm90

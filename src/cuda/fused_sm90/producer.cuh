@@ -173,7 +173,10 @@ class Producer {
       if (t < share.total && (plans() || has_role(1))) {
         const int stage = key_ring_.stage;
         await(shared_.key_empty[stage], key_ring_.phase ^ 1);
-        if (plans()) note_tile(along, share, t, of_axis(tile), shared_.tile[stage], shared_.key_full[stage]);
+        if (plans()) {
+          if constexpr (Config::kSumsQueries) note_place(item, head, along, of_axis(tile), stage);
+          note_tile(along, share, t, of_axis(tile), shared_.tile[stage], shared_.key_full[stage]);
+        }
         if (has_role(1)) {
           fill_keys(origin, extra, stage);
         }
@@ -205,6 +208,22 @@ class Producer {
     }
     __syncwarp();
     if (lane_ == 0) full.arrive();
+  }
+
+  /// Where the queries of a tile have their sums; of each axis its lane of the first warpgroup. Positions beyond a
+  /// dilation group are those of the next, to which nothing but zeros is added there.
+  __device__ void note_place(const WorkItem& item, int head, const AxisShare& along, int tile, int stage) const {
+    const QuerySums& sums = p_.query_sums;
+    int(&place)[5] = shared_.query_gradients.place[stage];
+    if (lane_ < 3) {
+      const int position = along.halo_begin + tile * p_.grid.axes[axis_].column_tile;
+      const int coordinate = sums.order[0] == axis_ ? 1 : (sums.order[1] == axis_ ? 2 : 3);
+      place[coordinate] = of_axis(item.group) * sums.members[axis_] + position;
+    }
+    if (lane_ == 0) {
+      place[0] = head * sums.dim;
+      place[4] = item.batch;
+    }
   }
 
   __device__ void fill_keys(const TileOrigin& origin, bool extra, int stage) {

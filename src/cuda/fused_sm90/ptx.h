@@ -1,7 +1,7 @@
 #pragma once
 
 // Hopper's asynchronous instructions, one function each (PTX ISA 8.x: mbarrier, cp.async.bulk.tensor, setmaxnreg,
-// bar.sync, cp.async). Addresses of shared memory are 32-bit ones of the shared window.
+// bar.sync, cp.async, stmatrix). Addresses of shared memory are 32-bit ones of the shared window.
 
 #include <cuda.h>
 
@@ -102,6 +102,26 @@ __device__ inline void store_box(const CUtensorMap& map, std::uint32_t from, int
       : "memory");
 }
 
+/// Adds one box of floats in shared memory to a tensor of rank 5; what lies outside of the tensor is dropped.
+__device__ inline void add_box(const CUtensorMap& map, std::uint32_t from, int c0, int c1, int c2, int c3, int c4) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.5d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4, %5, %6}], [%1];" ::"l"(
+          &map),
+      "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
+      : "memory");
+}
+/// The boxes that this thread has stored or added.
+__device__ inline void close_boxes() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+/// Waits until shared memory is free of them, and until they have arrived.
+__device__ inline void wait_for_reads_of_boxes() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+__device__ inline void wait_for_boxes() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+
+/// Waits for `kThreads` threads to come to the same barrier, one of 1 to 15.
+template <int kThreads>
+__device__ inline void meet(int barrier) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kThreads) : "memory");
+}
+
 /// 16 bytes, or 4, of which the first `bytes` are read and the others are zero, without a register between.
 __device__ inline void copy_16(std::uint32_t to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
@@ -143,6 +163,19 @@ __device__ inline void store_shared(std::uint32_t to, std::uint32_t word) {
 __device__ inline void store_shared(std::uint32_t to, uint4 words) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(words.x), "r"(words.y), "r"(words.z),
                "r"(words.w)
+               : "memory");
+}
+__device__ inline void store_shared(std::uint32_t to, float4 floats) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(floats.x), "f"(floats.y), "f"(floats.z),
+               "f"(floats.w)
+               : "memory");
+}
+/// Four 8 x 8 matrices of elements of 16 bits, as operands of products lie in registers; lane l gives the address of
+/// row l % 8 of matrix l / 8.
+__device__ inline void store_matrices(std::uint32_t to, std::uint32_t a, std::uint32_t b, std::uint32_t c,
+                                      std::uint32_t d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c),
+               "r"(d)
                : "memory");
 }
 /// Two floats that follow each other.

@@ -35,4 +35,18 @@ constinit const KernelRow kFusedSm90Backward{
     .backward = cuda::sm90::backward,
 };
 
+constinit const KernelRow kFusedSm90BackwardOnePass{
+    .name = "fused_sm90_backward_one_pass",
+    .backend = "fused",
+    .operation = Operation::backward,
+    .device = DeviceType::cuda,
+    .supports = cuda::sm90::backward_one_pass_supports,
+    .tiling = cuda::sm90::backward_one_pass_tiling,
+    .tilings = cuda::sm90::backward_one_pass_tilings,
+    .accepts = cuda::sm90::backward_one_pass_accepts,
+    .cost = cuda::sm90::backward_one_pass_cost,
+    .workspace = cuda::sm90::backward_one_pass_workspace,
+    .backward = cuda::sm90::backward_one_pass,
+};
+
 }  // namespace vicinal

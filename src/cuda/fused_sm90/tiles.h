@@ -45,6 +45,7 @@ struct TileShape {
   int extent[3];      ///< positions along each axis
   int row_stride[3];  ///< rows between neighbors along an axis
   int box[3];         ///< positions that one copy moves
+  int order[3];       ///< the axes, first that along which neighbors are next to each other
   int volume;         ///< rows that hold tokens
 
   TileShape() = default;
@@ -53,6 +54,7 @@ struct TileShape {
     constexpr int kMostPassedOver = 256;
     constexpr int kMostDilation = 8;
     volume = 1;
+    int* next = order;
     for (const bool walked : {false, true}) {
       for (int a = 2; a >= 0; --a) {
         const bool walks =
@@ -62,6 +64,7 @@ struct TileShape {
         box[a] = walks ? 1 : extent[a];
         row_stride[a] = volume;
         volume *= extent[a];
+        *next++ = a;
       }
     }
   }

@@ -66,13 +66,13 @@ __device__ inline std::uint64_t advanced(std::uint64_t descriptor, int bytes) {
 template <int kColumns>
 struct Wgmma;
 
-#define VICINAL_WGMMA_ROWS(type, columns, count, a, b, c)                                                           \
+#define VICINAL_WGMMA_SHARED(type, columns, count, transposed, a, b, c)                                              \
   asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #c                                            \
                ", 0;\n"                                                                                             \
                "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" VICINAL_ALL_NAMES_##count \
-               "}, %" #a ", %" #b ", accumulate, 1, 1, 0, 0;\n}\n"                                                  \
+               "}, %" #a ", %" #b ", accumulate, 1, 1, " transposed ";\n}\n"                                        \
                : VICINAL_SUMS_##count(s)                                                                            \
-               : "l"(rows), "l"(columns_by_row), "r"(static_cast<int>(accumulate)))
+               : "l"(first), "l"(second), "r"(static_cast<int>(accumulate)))
 
 #define VICINAL_WGMMA_REGISTERS(type, columns, count, a, b, c, d, e, f)                                             \
   asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #f                                            \
@@ -86,14 +86,24 @@ struct Wgmma;
 #define VICINAL_WGMMA(columns, count, a, b, c, d, e, f)                                                          \
   template <>                                                                                                    \
   struct Wgmma<columns> {                                                                                        \
-    /* sums (+)= rows x columns^T, both tiles with 16 elements of depth along their rows */                      \
+    /* sums (+)= first x second^T, both tiles with 16 elements of depth along their rows */                         \
     template <class Element>                                                                                     \
-    __device__ static void multiply(float (&s)[count], std::uint64_t rows, std::uint64_t columns_by_row,         \
+    __device__ static void multiply(float (&s)[count], std::uint64_t first, std::uint64_t second,                \
                                     bool accumulate) {                                                           \
       if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                             \
-        VICINAL_WGMMA_ROWS("f16", columns, count, a, b, c);                                                      \
+        VICINAL_WGMMA_SHARED("f16", columns, count, "0, 0", a, b, c);                                            \
       } else {                                                                                                   \
-        VICINAL_WGMMA_ROWS("bf16", columns, count, a, b, c);                                                     \
+        VICINAL_WGMMA_SHARED("bf16", columns, count, "0, 0", a, b, c);                                           \
+      }                                                                                                          \
+    }                                                                                                            \
+    /* sums (+)= first^T x second, both tiles whose 16 rows are the depth */                                     \
+    template <class Element>                                                                                     \
+    __device__ static void multiply_by_depth(float (&s)[count], std::uint64_t first, std::uint64_t second,       \
+                                             bool accumulate) {                                                  \
+      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                             \
+        VICINAL_WGMMA_SHARED("f16", columns, count, "1, 1", a, b, c);                                            \
+      } else {                                                                                                   \
+        VICINAL_WGMMA_SHARED("bf16", columns, count, "1, 1", a, b, c);                                           \
       }                                                                                                          \
     }                                                                                                            \
     /* sums (+)= rows (in registers) x a tile whose 16 rows are the depth */                                     \

@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const Launch kGradKeyValueFp16Dim32x2 = launch_over_keys<Half, Pass::grad_key_value, 32, 2>;
+const Launch kGradientsFp16Dim64x2 = launch_gradients<Half, 64, 2>;
 
 }  // namespace vicinal::cuda::sm90

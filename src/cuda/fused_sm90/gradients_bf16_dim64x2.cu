@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const Launch kGradQueryBf16Dim32x2 = launch_grad_query<Bfloat, 32, 2>;
+const Launch kGradientsBf16Dim64x2 = launch_gradients<Bfloat, 64, 2>;
 
 }  // namespace vicinal::cuda::sm90

@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const Launch kGradKeyValueBf16Dim32x2 = launch_over_keys<Bfloat, Pass::grad_key_value, 32, 2>;
+const Launch kGradientsBf16Dim128x2 = launch_gradients<Bfloat, 128, 2>;
 
 }  // namespace vicinal::cuda::sm90

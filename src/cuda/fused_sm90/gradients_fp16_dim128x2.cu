@@ -2,6 +2,6 @@
 
 namespace vicinal::cuda::sm90 {
 
-const Launch kGradQueryFp16Dim32x2 = launch_grad_query<Half, 32, 2>;
+const Launch kGradientsFp16Dim128x2 = launch_gradients<Half, 128, 2>;
 
 }  // namespace vicinal::cuda::sm90

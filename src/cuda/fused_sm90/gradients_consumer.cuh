@@ -1,0 +1,244 @@
+#pragma once
+
+// A consumer warpgroup of the fused Hopper backward pass over keys that computes all gradients: 64 rows of dK and dV,
+// and what each tile of queries gets from the keys of all warpgroups, which is added to sums of dQ in memory.
+
+#include "cuda/fused_sm90/grad_key_value_consumer.cuh"
+
+namespace vicinal::cuda::sm90 {
+
+template <class Config>
+class GradientsConsumer;
+
+#if VICINAL_HOPPER_CODE
+
+/// As GradKeyValueConsumer, with a fifth product: dQ = dS K, from dS^T of all warpgroups in shared memory and from
+/// their rows. It is cut into blocks of 64 queries x 64 elements, one for each warpgroup. A block is copied to shared
+/// memory and from there added to the sums by the copy engine, in whichever order blocks come: results differ in their
+/// last bits from run to run.
+///
+/// Warpgroups meet once for each tile, when their dS^T is there. It has a place for each stage, so that one may write
+/// the next while the other still multiplies. Those that do not need a tile take part with zeros.
+template <class Config>
+class GradientsConsumer : GradKeyValueConsumer<Config> {
+  using Base = GradKeyValueConsumer<Config>;
+  using Base::kScores;
+  using Base::p_, Base::shared_, Base::warpgroup_, Base::warp_, Base::lane_, Base::row_ring_, Base::key_ring_;
+  using Base::release, Base::clear;
+  using Base::scores_, Base::grad_weights_, Base::weights_, Base::grad_scores_, Base::grad_key_, Base::grad_value_;
+  using typename Base::Element, typename Base::Place;
+
+  static constexpr int kBlock = kChunk;  // queries, and elements of the head dim, of a warpgroup's block of dQ
+  static constexpr int kBlocksOfQueries = Config::kColumns / kBlock;
+  static_assert(kBlocksOfQueries * Config::kChunks == Config::kWarpgroups);
+  static_assert(Config::kStages == 2 && Config::kValueLag == 0);  // one ring for keys, values and dS^T
+  static constexpr int kSumChunks = Config::kDim / kSumChunk;
+  static constexpr int kSumChunksOfBlock = kBlock / kSumChunk;
+  static constexpr int kOwnChunks = kSumChunks / Config::kWarpgroups;  // that a warpgroup sends off
+  static constexpr int kScoresBarrier = 1;
+  static constexpr int kSumsBarrier = 2;  // of all warpgroups, or, where each has whole rows, and the next
+
+ public:
+  __device__ GradientsConsumer(const Parameters& p, SharedMemory<Config>& shared, int warpgroup)
+      : Base(p, shared, warpgroup) {}
+
+  __device__ void run() {
+    const int heads = p_.grid.heads_per_kv;
+#pragma unroll 1
+    while (true) {
+      shared_.row_full[row_ring_.stage].wait(row_ring_.phase);
+      const ItemNote& note = shared_.item[row_ring_.stage][warpgroup_];
+      if (note.skipped_before < 0) break;
+      clear(grad_key_);
+      clear(grad_value_);
+#pragma unroll 1
+      for (int head = 0; head < heads; ++head) {
+        assist(note.skipped_before);
+        attend(note.attended);
+        assist(note.skipped_after);
+      }
+      if (note.attended > 0) {
+        const Place place = Base::place_of(note);  // not before: sums leave few registers
+        this->write_rows(place, 0, grad_key_, {p_.scale, p_.scale}, p_.dim);
+        this->write_rows(place, 1, grad_value_, {Base::kUnshifted, Base::kUnshifted}, p_.dim_v);
+      }
+      release(shared_.row_empty[row_ring_.stage]);
+      row_ring_.advance();
+    }
+    if (sends()) wait_for_boxes();
+  }
+
+ private:
+  /// The warpgroup's block of dQ. The compiler puts it where scores were by itself only if those are more; where they
+  /// are as many it has to be told, or registers do not suffice.
+  __device__ float (&grad_query())[kBlock / 2] {
+    if constexpr (kScores == kBlock / 2) {
+      return scores_;
+    } else {
+      return grad_query_;
+    }
+  }
+
+  __device__ int query_block() const { return kBlocksOfQueries > 1 ? warpgroup_ : 0; }
+  __device__ int dim_block() const { return kBlocksOfQueries > 1 ? 0 : warpgroup_; }
+
+  /// In the one thread of a warpgroup that has to do with the copy engine.
+  __device__ bool sends() const { return warp_ == 0 && elect_lane(); }
+
+  __device__ void attend(int count) {
+    if (count == 0) return;
+#pragma unroll 1
+    for (int t = 0; t < count; ++t) {
+      const int stage = key_ring_.stage;  // and that of values
+      warpgroup_ = computed_late(warpgroup_);
+      this->await_keys();
+      this->begin_scores(scores_, 0, shared_.key[stage]);
+      wait_for_products<1>();  // of the dK before, whose operand makes way
+      pin(grad_key_);
+      if (t > 0) release(shared_.key_empty[stage ^ 1]);
+      shared_.value_full[stage].wait(key_ring_.phase);
+      this->begin_scores(grad_weights_, 1, shared_.value[stage]);
+      this->find_visible();
+      wait_for_products<1>();
+      pin(scores_);
+      this->soften(stage);
+      pin(weights_);
+      this->begin_sums(grad_value_, weights_, shared_.value[stage]);
+      wait_for_products<1>();
+      pin(grad_weights_);
+      this->differentiate(stage);
+      share_grad_scores(stage);
+      wait_for_products<0>();  // of dV, whose operand's registers dQ takes
+      pin(grad_value_);
+      release(shared_.value_empty[stage]);
+      begin_grad_query(stage);
+      pin(grad_scores_);
+      this->begin_sums(grad_key_, grad_scores_, shared_.key[stage]);
+      wait_for_products<1>();
+      pin(grad_query());
+      add_grad_query(stage);
+      key_ring_.advance();
+    }
+    wait_for_products<0>();
+    pin(grad_key_);
+    release(shared_.key_empty[key_ring_.stage ^ 1]);
+  }
+
+  /// Takes part in tiles that none of the warpgroup's rows see.
+  __device__ void assist(int count) {
+#pragma unroll 1
+    for (int t = 0; t < count; ++t) {
+      const int stage = key_ring_.stage;
+      warpgroup_ = computed_late(warpgroup_);
+      shared_.key_full[stage].wait(key_ring_.phase);
+#pragma unroll
+      for (std::uint32_t& pair : grad_scores_) pair = 0;
+      share_grad_scores(stage);
+      begin_grad_query(stage);
+      wait_for_products<0>();
+      pin(grad_query());
+      add_grad_query(stage);
+      release(shared_.key_empty[stage]);
+      shared_.value_full[stage].wait(key_ring_.phase);
+      release(shared_.value_empty[stage]);
+      key_ring_.advance();
+    }
+  }
+
+  /// Lays dS^T, zeros for rows without a token, where all warpgroups find it, and waits for theirs.
+  __device__ void share_grad_scores(int stage) {
+    const std::uint32_t members = shared_.item[row_ring_.stage][warpgroup_].members;
+    std::uint32_t holds_token[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      holds_token[i] = Base::is_member(shared_.row_position[this->row(i)], members) ? ~0U : 0;
+    }
+    const int lane = computed_late(lane_);
+    const int row = warp_ * 16 + lane % 16;
+    const int piece = lane / 16;
+#pragma unroll
+    for (int chunk = 0; chunk < kBlocksOfQueries; ++chunk) {
+      const std::uint32_t to = shared_address(&shared_.query_gradients.scores[stage][chunk][warpgroup_][row][0]);
+#pragma unroll
+      for (int pieces = 0; pieces < kChunk / 8; pieces += 2) {
+        const std::uint32_t* scores = grad_scores_ + 2 * (8 * chunk + pieces);
+        store_matrices(to + ((pieces + piece) ^ (row % 8)) * 16, scores[0] & holds_token[0],
+                       scores[1] & holds_token[1], scores[2] & holds_token[0], scores[3] & holds_token[1]);
+      }
+    }
+    fence_async_proxy();
+    if (sends()) wait_for_reads_of_boxes();  // after which the next block of dQ may be laid out
+    meet<Config::kConsumers>(kScoresBarrier);
+  }
+
+  __device__ void begin_grad_query(int stage) {
+    const std::uint64_t scores =
+        tile_descriptor(shared_address(&shared_.query_gradients.scores[stage][query_block()]), 1024, 0);
+    const std::uint64_t rows =
+        tile_descriptor(shared_address(&shared_.row[row_ring_.stage][0][0][dim_block()]), 1024, 0);
+    constexpr int kStepsOfBox = kWarpgroupRows / Base::kDepth;
+    constexpr int kStepBytes = Base::kDepth * 128;
+    pin(grad_query());
+    open_products();
+#pragma unroll
+    for (int k = 0; k < Config::kWarpgroups * kStepsOfBox; ++k) {
+      const int box = k / kStepsOfBox;
+      const int step = k % kStepsOfBox;
+      Wgmma<kBlock>::template multiply_by_depth<Element>(
+          grad_query(), advanced(scores, k * kStepBytes),
+          advanced(rows, box * static_cast<int>(sizeof(typename SharedMemory<Config>::RowBox)) + step * kStepBytes),
+          k > 0);
+    }
+    close_products();
+  }
+
+  /// Lays the block of dQ out for the copy engine, which adds it to the sums of the queries of a tile.
+  ///
+  /// Elements 8 j + 2 l + {0, 1} and 8 (j + 1) + 2 l + {0, 1} of a row, j even, which lane l of four holds, are laid
+  /// side by side (query_sums.h). Of two rows next to each other one starts with the first half of its 128 bytes, the
+  /// other with the second, so that no two lanes want the same bank.
+  __device__ void add_grad_query(int stage) {
+    const int lane = computed_late(lane_);
+    const int odd = lane / 4 % 2;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = query_block() * kBlock + warp_ * 16 + 8 * i + lane / 4;
+#pragma unroll
+      for (int chunk = 0; chunk < kSumChunksOfBlock; ++chunk) {
+        const std::uint32_t to = shared_address(
+            &shared_.query_gradients.sums[dim_block() * kSumChunksOfBlock + chunk][row][0]);
+        const float* first = grad_query() + 16 * chunk + 2 * i;
+        const float* second = first + 8;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const bool is_second = (half ^ odd) != 0;
+          const float4 sums{is_second ? second[0] : first[0], is_second ? second[1] : first[1],
+                            is_second ? second[4] : first[4], is_second ? second[5] : first[5]};
+          store_shared(to + (((half ^ odd) * 4 + lane % 4) ^ (lane / 4)) * 16, sums);
+        }
+      }
+    }
+    fence_async_proxy();
+    if constexpr (kBlocksOfQueries > 1) {
+      meet<Config::kConsumers>(kSumsBarrier);
+    } else {
+      meet<128>(kSumsBarrier + warpgroup_);
+    }
+    if (!sends()) return;
+    const int(&place)[5] = shared_.query_gradients.place[stage];
+#pragma unroll
+    for (int c = 0; c < kOwnChunks; ++c) {
+      const int chunk = warpgroup_ * kOwnChunks + c;
+      if (chunk * kSumChunk >= p_.dim) break;
+      add_box(p_.query_sums.map, shared_address(&shared_.query_gradients.sums[chunk]), place[0] + chunk * kSumChunk,
+              place[1], place[2], place[3], place[4]);
+    }
+    close_boxes();
+  }
+
+  float grad_query_[kBlock / 2];
+};
+
+#endif  // VICINAL_HOPPER_CODE
+
+}  // namespace vicinal::cuda::sm90
