@@ -34,8 +34,10 @@ constexpr std::array<Passes, kBackwardClasses.size()> kBf16{
      {&kGradQueryBf16Dim192x2, {&kGradKeyBf16Dim192x2, &kGradValueBf16Dim192x2}},
      {&kGradQueryBf16Dim256x2, {&kGradKeyBf16Dim256x2, &kGradValueBf16Dim256x2}}}};
 
-constexpr std::array<const Launch*, kOnePassClasses.size()> kOnePassFp16{&kGradientsFp16Dim64x2, &kGradientsFp16Dim128x2};
-constexpr std::array<const Launch*, kOnePassClasses.size()> kOnePassBf16{&kGradientsBf16Dim64x2, &kGradientsBf16Dim128x2};
+constexpr std::array<const Launch*, kOnePassClasses.size()> kOnePassFp16{&kGradientsFp16Dim64x2,
+                                                                         &kGradientsFp16Dim128x2};
+constexpr std::array<const Launch*, kOnePassClasses.size()> kOnePassBf16{&kGradientsBf16Dim64x2,
+                                                                         &kGradientsBf16Dim128x2};
 
 /// Of the first part of the workspace; the second begins where the copy engine can reach it.
 std::size_t delta_bytes(const Problem& grid) {

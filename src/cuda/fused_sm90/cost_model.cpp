@@ -55,8 +55,8 @@ constexpr double kIdleLoss = 0.7;
 
 constexpr double kMultiprocessors = 132;
 constexpr double kLaunchSeconds = 4e-6;
-constexpr double kBytesPerSecond = 5e12;              // from the second-level cache
-constexpr double kAddedBytesPerSecond = 2.5e12;       // to floats there
+constexpr double kBytesPerSecond = 5e12;         // from the second-level cache
+constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
 constexpr double kMemoryBytesPerSecond = 2.5e12;
 constexpr double kExtraMultiplyAddsPerSecond = 1e13;  // gradients of extra tokens, without matrix products: an estimate
 

@@ -71,7 +71,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
  private:
   /// The warpgroup's block of dQ. The compiler puts it where scores were by itself only if those are more; where they
   /// are as many it has to be told, or registers do not suffice.
-  __device__ float (&grad_query())[kBlock / 2] {
+  __device__ float (&grad_query()) [kBlock / 2] {
     if constexpr (kScores == kBlock / 2) {
       return scores_;
     } else {
@@ -79,7 +79,9 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     }
   }
 
-  __device__ int query_block() const { return kBlocksOfQueries > 1 ? warpgroup_ : 0; }
+  __device__ int query_block() const {
+    return kBlocksOfQueries > 1 ? warpgroup_ : 0;
+  }
   __device__ int dim_block() const { return kBlocksOfQueries > 1 ? 0 : warpgroup_; }
 
   /// In the one thread of a warpgroup that has to do with the copy engine.
@@ -162,8 +164,8 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
 #pragma unroll
       for (int pieces = 0; pieces < kChunk / 8; pieces += 2) {
         const std::uint32_t* scores = grad_scores_ + 2 * (8 * chunk + pieces);
-        store_matrices(to + ((pieces + piece) ^ (row % 8)) * 16, scores[0] & holds_token[0],
-                       scores[1] & holds_token[1], scores[2] & holds_token[0], scores[3] & holds_token[1]);
+        store_matrices(to + ((pieces + piece) ^ (row % 8)) * 16, scores[0] & holds_token[0], scores[1] & holds_token[1],
+                       scores[2] & holds_token[0], scores[3] & holds_token[1]);
       }
     }
     fence_async_proxy();
@@ -205,8 +207,8 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       const int row = query_block() * kBlock + warp_ * 16 + 8 * i + lane / 4;
 #pragma unroll
       for (int chunk = 0; chunk < kSumChunksOfBlock; ++chunk) {
-        const std::uint32_t to = shared_address(
-            &shared_.query_gradients.sums[dim_block() * kSumChunksOfBlock + chunk][row][0]);
+        const std::uint32_t to =
+            shared_address(&shared_.query_gradients.sums[dim_block() * kSumChunksOfBlock + chunk][row][0]);
         const float* first = grad_query() + 16 * chunk + 2 * i;
         const float* second = first + 8;
 #pragma unroll
@@ -225,7 +227,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       meet<128>(kSumsBarrier + warpgroup_);
     }
     if (!sends()) return;
-    const int(&place)[5] = shared_.query_gradients.place[stage];
+    const int (&place)[5] = shared_.query_gradients.place[stage];
 #pragma unroll
     for (int c = 0; c < kOwnChunks; ++c) {
       const int chunk = warpgroup_ * kOwnChunks + c;

@@ -79,14 +79,14 @@ extern const Launch kForwardBf16Dim32x1, kForwardBf16Dim32x2, kForwardBf16Dim64x
     kForwardBf16Dim96x2, kForwardBf16Dim128x2, kForwardBf16Dim192x2, kForwardBf16Dim256x2;
 
 /// One for each of kBackwardClasses and pass over queries; over keys one, or one each for keys and values.
-extern const Launch kGradQueryFp16Dim32x1, kGradQueryFp16Dim64x1, kGradQueryFp16Dim64x2,
-    kGradQueryFp16Dim96x2, kGradQueryFp16Dim128x2, kGradQueryFp16Dim192x2, kGradQueryFp16Dim256x2;
-extern const Launch kGradQueryBf16Dim32x1, kGradQueryBf16Dim64x1, kGradQueryBf16Dim64x2,
-    kGradQueryBf16Dim96x2, kGradQueryBf16Dim128x2, kGradQueryBf16Dim192x2, kGradQueryBf16Dim256x2;
-extern const Launch kGradKeyValueFp16Dim32x1, kGradKeyValueFp16Dim64x1,
-    kGradKeyValueFp16Dim64x2, kGradKeyValueFp16Dim96x2, kGradKeyValueFp16Dim128x2;
-extern const Launch kGradKeyValueBf16Dim32x1, kGradKeyValueBf16Dim64x1,
-    kGradKeyValueBf16Dim64x2, kGradKeyValueBf16Dim96x2, kGradKeyValueBf16Dim128x2;
+extern const Launch kGradQueryFp16Dim32x1, kGradQueryFp16Dim64x1, kGradQueryFp16Dim64x2, kGradQueryFp16Dim96x2,
+    kGradQueryFp16Dim128x2, kGradQueryFp16Dim192x2, kGradQueryFp16Dim256x2;
+extern const Launch kGradQueryBf16Dim32x1, kGradQueryBf16Dim64x1, kGradQueryBf16Dim64x2, kGradQueryBf16Dim96x2,
+    kGradQueryBf16Dim128x2, kGradQueryBf16Dim192x2, kGradQueryBf16Dim256x2;
+extern const Launch kGradKeyValueFp16Dim32x1, kGradKeyValueFp16Dim64x1, kGradKeyValueFp16Dim64x2,
+    kGradKeyValueFp16Dim96x2, kGradKeyValueFp16Dim128x2;
+extern const Launch kGradKeyValueBf16Dim32x1, kGradKeyValueBf16Dim64x1, kGradKeyValueBf16Dim64x2,
+    kGradKeyValueBf16Dim96x2, kGradKeyValueBf16Dim128x2;
 extern const Launch kGradKeyFp16Dim192x2, kGradKeyFp16Dim256x2;
 extern const Launch kGradKeyBf16Dim192x2, kGradKeyBf16Dim256x2;
 extern const Launch kGradValueFp16Dim192x2, kGradValueFp16Dim256x2;

@@ -242,8 +242,7 @@ class ClassSearch {
     int axis;
   };
 
-  ClassSearch(const Problem& grid, Method method, const KernelClass& size, const Shape& members,
-              const BoxList& boxes)
+  ClassSearch(const Problem& grid, Method method, const KernelClass& size, const Shape& members, const BoxList& boxes)
       : grid_(grid),
         size_(size),
         boxes_(boxes),
@@ -450,8 +449,9 @@ Status accepts(const Problem& grid, Method method, const Tiling& tiling) {
 double multiply_adds_of_pass(const Problem& grid, Method method, const KernelClass& size, RowKind rows, double pairs) {
   const double forward = multiply_adds(grid, Operation::forward, pairs);
   if (method == Method::forward) return forward;
-  // S and dP are made in each of two passes: seven products, or eight, instead of the five that multiply_adds counts. S,
-  // dP and dQ are all but dV and dK; S, dP, dV and dK twice a forward pass; and with S once more as many as those five.
+  // S and dP are made in each of two passes: seven products, or eight, instead of the five that multiply_adds counts.
+  // S, dP and dQ are all but dV and dK; S, dP, dV and dK twice a forward pass; and with S once more as many as those
+  // five.
   const double backward = multiply_adds(grid, Operation::backward, pairs);
   if (rows == RowKind::queries) return backward - forward;
   return products_over_keys(method, size) == 4 ? 2 * forward : backward;

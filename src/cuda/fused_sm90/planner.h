@@ -2,9 +2,9 @@
 
 // Which problems the Hopper kernels take, and with which tiles.
 //
-// The backward kernels make two passes with the same tiling, or the second alone: over boxes of queries past which tiles
-// of keys go, and over boxes of keys, of the shape of `query_tile`, past which tiles of queries go, of the shape of
-// `key_tile`.
+// The backward kernels make two passes with the same tiling, or the second alone: over boxes of queries past which
+// tiles of keys go, and over boxes of keys, of the shape of `query_tile`, past which tiles of queries go, of the shape
+// of `key_tile`.
 
 #include <cstddef>
 #include <vector>

@@ -214,7 +214,7 @@ class Producer {
   /// dilation group are those of the next, to which nothing but zeros is added there.
   __device__ void note_place(const WorkItem& item, int head, const AxisShare& along, int tile, int stage) const {
     const QuerySums& sums = p_.query_sums;
-    int(&place)[5] = shared_.query_gradients.place[stage];
+    int (&place)[5] = shared_.query_gradients.place[stage];
     if (lane_ < 3) {
       const int position = along.halo_begin + tile * p_.grid.axes[axis_].column_tile;
       const int coordinate = sums.order[0] == axis_ ? 1 : (sums.order[1] == axis_ ? 2 : 3);

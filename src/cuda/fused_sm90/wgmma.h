@@ -66,7 +66,7 @@ __device__ inline std::uint64_t advanced(std::uint64_t descriptor, int bytes) {
 template <int kColumns>
 struct Wgmma;
 
-#define VICINAL_WGMMA_SHARED(type, columns, count, transposed, a, b, c)                                              \
+#define VICINAL_WGMMA_SHARED(type, columns, count, transposed, a, b, c)                                             \
   asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, %" #c                                            \
                ", 0;\n"                                                                                             \
                "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" VICINAL_ALL_NAMES_##count \
@@ -83,39 +83,38 @@ struct Wgmma;
                : "r"(rows[0]), "r"(rows[1]), "r"(rows[2]), "r"(rows[3]), "l"(rows_by_depth),                        \
                  "r"(static_cast<int>(accumulates)))
 
-#define VICINAL_WGMMA(columns, count, a, b, c, d, e, f)                                                          \
-  template <>                                                                                                    \
-  struct Wgmma<columns> {                                                                                        \
-    /* sums (+)= first x second^T, both tiles with 16 elements of depth along their rows */                         \
-    template <class Element>                                                                                     \
-    __device__ static void multiply(float (&s)[count], std::uint64_t first, std::uint64_t second,                \
-                                    bool accumulate) {                                                           \
-      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                             \
-        VICINAL_WGMMA_SHARED("f16", columns, count, "0, 0", a, b, c);                                            \
-      } else {                                                                                                   \
-        VICINAL_WGMMA_SHARED("bf16", columns, count, "0, 0", a, b, c);                                           \
-      }                                                                                                          \
-    }                                                                                                            \
-    /* sums (+)= first^T x second, both tiles whose 16 rows are the depth */                                     \
-    template <class Element>                                                                                     \
-    __device__ static void multiply_by_depth(float (&s)[count], std::uint64_t first, std::uint64_t second,       \
-                                             bool accumulate) {                                                  \
-      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                             \
-        VICINAL_WGMMA_SHARED("f16", columns, count, "1, 1", a, b, c);                                            \
-      } else {                                                                                                   \
-        VICINAL_WGMMA_SHARED("bf16", columns, count, "1, 1", a, b, c);                                           \
-      }                                                                                                          \
-    }                                                                                                            \
-    /* sums (+)= rows (in registers) x a tile whose 16 rows are the depth */                                     \
-    template <class Element>                                                                                     \
-    __device__ static void accumulate(float (&s)[count], const std::uint32_t* rows, std::uint64_t rows_by_depth, \
-                                      bool accumulates) {                                                        \
-      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                             \
-        VICINAL_WGMMA_REGISTERS("f16", columns, count, a, b, c, d, e, f);                                        \
-      } else {                                                                                                   \
-        VICINAL_WGMMA_REGISTERS("bf16", columns, count, a, b, c, d, e, f);                                       \
-      }                                                                                                          \
-    }                                                                                                            \
+#define VICINAL_WGMMA(columns, count, a, b, c, d, e, f)                                                              \
+  template <>                                                                                                        \
+  struct Wgmma<columns> {                                                                                            \
+    /* sums (+)= first x second^T, both tiles with 16 elements of depth along their rows */                          \
+    template <class Element>                                                                                         \
+    __device__ static void multiply(float (&s)[count], std::uint64_t first, std::uint64_t second, bool accumulate) { \
+      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                                 \
+        VICINAL_WGMMA_SHARED("f16", columns, count, "0, 0", a, b, c);                                                \
+      } else {                                                                                                       \
+        VICINAL_WGMMA_SHARED("bf16", columns, count, "0, 0", a, b, c);                                               \
+      }                                                                                                              \
+    }                                                                                                                \
+    /* sums (+)= first^T x second, both tiles whose 16 rows are the depth */                                         \
+    template <class Element>                                                                                         \
+    __device__ static void multiply_by_depth(float (&s)[count], std::uint64_t first, std::uint64_t second,           \
+                                             bool accumulate) {                                                      \
+      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                                 \
+        VICINAL_WGMMA_SHARED("f16", columns, count, "1, 1", a, b, c);                                                \
+      } else {                                                                                                       \
+        VICINAL_WGMMA_SHARED("bf16", columns, count, "1, 1", a, b, c);                                               \
+      }                                                                                                              \
+    }                                                                                                                \
+    /* sums (+)= rows (in registers) x a tile whose 16 rows are the depth */                                         \
+    template <class Element>                                                                                         \
+    __device__ static void accumulate(float (&s)[count], const std::uint32_t* rows, std::uint64_t rows_by_depth,     \
+                                      bool accumulates) {                                                            \
+      if constexpr (ElementTraits<Element>::kDType == DType::fp16) {                                                 \
+        VICINAL_WGMMA_REGISTERS("f16", columns, count, a, b, c, d, e, f);                                            \
+      } else {                                                                                                       \
+        VICINAL_WGMMA_REGISTERS("bf16", columns, count, a, b, c, d, e, f);                                           \
+      }                                                                                                              \
+    }                                                                                                                \
   };
 
 VICINAL_WGMMA(32, 16, 16, 17, 18, 19, 20, 21)
