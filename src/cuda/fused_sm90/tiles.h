@@ -150,8 +150,10 @@ struct WorkItem {
   int origin[3];  ///< the first row of the tile, a position in its group
 
   VICINAL_HOST_DEVICE WorkItem(const TiledGrid& grid, int item) {
-    // Tiles fastest, so that those which run together share the columns of their halos.
-    for (int a = 2; a >= 0; --a) {
+    // Tiles fastest, so that those which run together share the columns of their halos. The split axis last: they pass
+    // over their halos along it, and want the same part of it at the same time.
+    for (int loop = 2; loop >= 0; --loop) {
+      const int a = grid.loop_axis(loop);
       const int rest = item / grid.axes[a].tiles;
       origin[a] = (item - rest * grid.axes[a].tiles) * grid.axes[a].row_tile;
       item = rest;
