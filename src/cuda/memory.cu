@@ -28,8 +28,12 @@ std::shared_ptr<std::byte> allocate(int device, std::size_t bytes) {
 }
 
 void copy(int device, void* to, const void* from, std::size_t bytes) {
+  const std::string what = "copying " + std::to_string(bytes) + " bytes";
   synchronize(device);
-  require(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "copying " + std::to_string(bytes) + " bytes");
+  require(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), what);
+  // From pageable memory it returns when all bytes are staged, some still on their way; streams that do not wait for
+  // the default stream would read what was there before.
+  require(cudaDeviceSynchronize(), what);
 }
 
 void fill(int device, void* memory, int value, std::size_t bytes) {

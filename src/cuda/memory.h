@@ -14,7 +14,8 @@ namespace vicinal::cuda {
 /// Bytes on a device, freed with the last copy of the pointer; not initialised.
 std::shared_ptr<std::byte> allocate(int device, std::size_t bytes);
 
-/// Between host and device memory, in either direction; waits for everything that was started on the device before.
+/// Between host and device memory, in either direction, after everything that was started on the device before; what
+/// any stream does next finds the bytes in place.
 void copy(int device, void* to, const void* from, std::size_t bytes);
 
 /// Sets every byte, after everything that was started before.
