@@ -1,10 +1,11 @@
 """What a call costs beside its arithmetic: a tiny problem through vicinal and through scaled_dot_product_attention.
 
-    python -m benchmarks.overhead [--device cuda] [--dtype fp16] [--json FILE]
+    python -m benchmarks.overhead [--device cuda] [--dtype fp16] [--json FILE] [--then ...]
 
 Both are eager PyTorch calls on the same 16 tokens, 1 head, dim 8, window 16, so both compute the same dense attention.
 They take turns, a batch of calls at a time, so that a busy machine slows both alike. It is wall time: on a GPU that of
 calls which return before it is done, since a batch is short enough for its queue, and is waited for off the clock.
+After --then come the options of another run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,6 +27,7 @@ from benchmarks.gpu_timing import describe
 from benchmarks.measure import Contender, interleave
 from benchmarks.problem import DTYPES
 from benchmarks.report import commit
+from benchmarks.runs import runs
 
 TOKENS, HEADS, DIM = 16, 1, 8
 CALLS = {"cpu": 200, "cuda": 50}  # of a batch; a GPU's queue holds a thousand kernels
@@ -98,13 +101,16 @@ def measure_overheads(seconds: float = 1.0, device: str = "cpu", dtype: str = "f
     return overheads
 
 
-def main() -> None:
+def parse_arguments(of_run: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each line [1]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a record")
-    arguments = parser.parse_args()
+    return parser.parse_args(of_run)
+
+
+def run(arguments: argparse.Namespace) -> None:
     overheads = measure_overheads(arguments.seconds, arguments.device, arguments.dtype)
     print(f"{'microseconds a call, ' + arguments.dtype:<28}{'sdpa':>8}{'vicinal':>9}{'above':>8}")
     for overhead in overheads:
@@ -119,6 +125,11 @@ def main() -> None:
             "overheads": [asdict(overhead) | {"above": overhead.above} for overhead in overheads],
         }
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def main() -> None:
+    for arguments in [parse_arguments(of_run) for of_run in runs(sys.argv[1:])]:
+        run(arguments)
 
 
 if __name__ == "__main__":

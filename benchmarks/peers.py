@@ -5,6 +5,8 @@
 
     python -m benchmarks.peers --from benchmarks/results/PEERS.json --record NEWER.json    measures nothing, joins again
 
+    python -m benchmarks.peers --only 1d --then --only 2d_flux --peers cudnn    one after the other
+
 Prints a table in Markdown and writes a record. A peer that fails on a problem, for lack of memory say, is recorded as
 that. Dense attention has no neighborhoods: its problems are the suite's with all pairs of tokens. The others are first
 compared with Vicinal, and only timed where they agree. Forward passes record gradients, as in training.
@@ -32,6 +34,7 @@ from benchmarks.gpu_peers import PEERS, Peer, error_of, gradients_of
 from benchmarks.gpu_timing import cold_tensors, describe, measure
 from benchmarks.problem import Problem, Tensors, load_suite
 from benchmarks.report import commit
+from benchmarks.runs import runs
 
 OPERATIONS = ("forward", "backward")
 MOST_ERROR = {"fp16": 1e-2, "bf16": 4e-2, "fp32": 1e-3}  # the peer's rounding; another neighborhood is off by far more
@@ -121,7 +124,7 @@ def measure_suite(problems: list[Problem], arguments: argparse.Namespace, record
                 sys.stdout.flush()
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(of_run: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -144,7 +147,7 @@ def parse_arguments() -> argparse.Namespace:
         "--json", type=Path, metavar="FILE", help="the record [benchmarks/results/DATE-CARD-peers.json]"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw both in a PNG")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(of_run)
     arguments.operations = OPERATIONS[:1] if arguments.forward else OPERATIONS
     return arguments
 
@@ -169,14 +172,18 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     return record
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def run(arguments: argparse.Namespace) -> None:
     record = json.loads(arguments.known.read_text()) if arguments.known else measured(arguments)
     comparison = Comparison(record["results"], load_vicinal_results(arguments.record))
     if arguments.plot:
         draw(comparison, f"{record['card']}, milliseconds", arguments.plot)
     versions = ", ".join(f"{key} {record[key]}" for key in ("driver", "cuda", "cudnn", "torch") if record[key])
     print(f"\n{record['card']}, {versions}, {record['date']}; milliseconds\n\n{comparison.table()}")
+
+
+def main() -> None:
+    for arguments in [parse_arguments(of_run) for of_run in runs(sys.argv[1:])]:
+        run(arguments)
 
 
 if __name__ == "__main__":

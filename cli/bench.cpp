@@ -2,11 +2,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "bench/machine.h"
@@ -27,7 +29,7 @@ struct BenchArguments {
   PlanningOptions planning;
   OperationOptions operations;
   std::string suite;
-  std::string only;
+  std::vector<std::string> only;
   std::string record;
   bench::MeasureOptions measure;
   int threads = 0;
@@ -39,6 +41,11 @@ struct CompareArguments {
   std::string newer;
 };
 
+bool is_chosen(const std::string& name, const std::vector<std::string>& only) {
+  const auto is_part = [&](const std::string& part) { return name.find(part) != std::string::npos; };
+  return only.empty() || std::ranges::any_of(only, is_part);
+}
+
 std::vector<bench::NamedProblem> problems_of(const BenchArguments& arguments) {
   const bench::ProblemSpec& spec = arguments.problem.spec;
   if (arguments.suite.empty()) {
@@ -48,14 +55,14 @@ std::vector<bench::NamedProblem> problems_of(const BenchArguments& arguments) {
   }
   std::vector<bench::NamedProblem> chosen;
   for (bench::NamedProblem& named : bench::load_suite(arguments.suite)) {
-    if (named.name.find(arguments.only) == std::string::npos) continue;
+    if (!is_chosen(named.name, arguments.only)) continue;
     if (arguments.problem.dtype) named.problem.dtype = *arguments.problem.dtype;
     if (arguments.problem.device) named.problem.device = *arguments.problem.device;
     chosen.push_back(std::move(named));
   }
   if (chosen.empty()) {
     throw Error(ErrorKind::invalid_argument,
-                fmt::format("--only '{}' matches no problem of {}", arguments.only, arguments.suite));
+                fmt::format("--only '{}' matches no problem of {}", fmt::join(arguments.only, ", "), arguments.suite));
   }
   return chosen;
 }
@@ -127,13 +134,13 @@ ExitCode run_bench(const BenchArguments& arguments) {
     for (const Operation operation : arguments.operations.operations()) {
       if (on_terminal) fmt::print(stderr, "\r\033[K{} {} ...", named.name, name_of(operation));
       results.push_back(measure(arguments, named, operation, roofline));
+      if (!arguments.record.empty()) {  // whatever comes after
+        bench::save_json(arguments.record, bench::make_record(device, roofline, threads, arguments.cold, results));
+      }
     }
   }
   if (on_terminal) fmt::print(stderr, "\r\033[K");
   fmt::print("{}", table_of(results));
-  if (!arguments.record.empty()) {
-    bench::save_json(arguments.record, bench::make_record(device, roofline, threads, arguments.cold, results));
-  }
   return kSuccess;
 }
 
@@ -175,7 +182,9 @@ Command add_bench(CLI::App& program) {
                            ->group("Suite");
   ProblemOptions::for_each_of_a_problem(*command, [=](CLI::Option* option) { suite->excludes(option); });
   suite->excludes(command->get_option("--layout"));
-  command->add_option("--only", arguments->only, "Those whose name contains this")->needs(suite)->group("Suite");
+  command->add_option("--only", arguments->only, "Those whose name contains this, or one of these")
+      ->needs(suite)
+      ->group("Suite");
   command->add_option("--json", arguments->record, "Write a record of the results")->type_name("FILE");
   command->add_option("--seconds", arguments->measure.budget_seconds, "Time to spend on each row")
       ->check(CLI::NonNegativeNumber)

@@ -11,8 +11,8 @@
 #   --commit NAME     what is checked, where git cannot tell
 #   --record FILE     the record                                          (default: WORK/record.json)
 #   --cases N         random problems for `vicinal check`                 (default: 400)
-#   --steps "A B"     these steps only, of: build unit kernels hopper far-apart sweep sweep-hopper python memcheck
-#                     racecheck synccheck initcheck benchmark overhead peers
+#   --steps "A B"     these steps only, of: build unit kernels hopper-1 to hopper-5 far-apart sweep sweep-hopper python
+#                     memcheck racecheck synccheck initcheck benchmark overhead peers
 #   --fresh           forget what passed before
 #
 # Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, matplotlib, pytest, nanobind and nanobind-backend, but no
@@ -88,9 +88,12 @@ limited() {  # limited COMMAND...: within what is left of its step's limit
 }
 
 build_everything() {
-  local options=(-G Ninja -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_COMPILE_WARNING_AS_ERROR=OFF -DVICINAL_CUDA=ON
-                 -DVICINAL_PYTHON="$([[ -z $extension ]] && echo ON || echo OFF)"
-                 -DPython_EXECUTABLE="$(command -v python3)")
+  local capability options
+  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1)
+  options=(-G Ninja -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_COMPILE_WARNING_AS_ERROR=OFF -DVICINAL_CUDA=ON
+           -DCMAKE_CUDA_ARCHITECTURES="${capability/./}-real"  # of no other GPU: a third of the work
+           -DVICINAL_PYTHON="$([[ -z $extension ]] && echo ON || echo OFF)"
+           -DPython_EXECUTABLE="$(command -v python3)")
   [[ -n $deps ]] && options+=("-DCMAKE_PREFIX_PATH=$deps")
   [[ -n $cutlass ]] && options+=("-DVICINAL_CUTLASS=$cutlass")
   limited cmake "${options[@]}" && limited cmake --build "$build" --parallel "$(nproc)"
@@ -101,6 +104,13 @@ unit_tests() { limited "$build/tests/unit/vicinal_unit_tests"; }
 # The kernels of the backends on CUDA; those of the CPU are tested where there is no GPU. The oracle takes all cores
 # that it is given: nice to what runs beside it on one.
 kernel_tests() { limited nice "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter="$1"; }
+
+# The tests of the Hopper kernels beside each other, since the oracle is on one core for part of its time. The shapes
+# that take it longest come back after sixteen tests: an odd number of parts spreads them.
+hopper_parts=5
+hopper_tests() {  # hopper_tests PART: from 1 on
+  GTEST_TOTAL_SHARDS=$hopper_parts GTEST_SHARD_INDEX=$(($1 - 1)) kernel_tests '*sm90*-*FarApart*'
+}
 
 sweep() { limited nice "$build/cli/vicinal" check --device cuda --seed 1 --cases "$cases" "$@"; }
 
@@ -122,67 +132,53 @@ with_package() {  # with_package COMMAND...: where Python finds vicinal
 }
 python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/python/test_cuda.py; }
 
-bench() {  # bench NAME SUITE PROBLEM OPTION...: those of a suite with PROBLEM in their names
-  local name=$1 suite=$2 problem=$3
-  shift 3
-  limited "$build/cli/vicinal" bench --device cuda --suite "benchmarks/suites/$suite.json" --only "$problem" --cold \
-    "$@" --json "$work/bench-$name-$problem.json"
+bench() {  # bench NAME SUITE OPTION...: in one process, as each measures the roofline first
+  local name=$1 suite=$2
+  shift 2
+  limited "$build/cli/vicinal" bench --device cuda --suite "benchmarks/suites/$suite.json" --cold --seconds 0.1 "$@" \
+    --json "$work/bench-$name.json"
 }
 
-# One record for each problem, so that one that fails takes no other with it. Naive passes over the largest problems
-# take seconds each, and have records of their own. Half-masked tiles beside whole ones are measured with forced tiles,
-# one key tile for each row of the grid.
-headline_quick=(1d 2d_nat 2d_dinat 2d_128 3d_16)
-headline=("${headline_quick[@]}" 2d_flux 3d_hunyuan)
+# Records are written after each row, and the largest problems have their own, so that one that fails takes few others
+# with it. Naive passes take up to half a second, over the largest problems far more: those are left out. Half-masked
+# tiles beside whole ones are measured with forced tiles, one key tile for each row of the grid.
+headline_quick=(--only 1d --only 2d_nat --only 2d_dinat --only 2d_128 --only 3d_16)
+headline_largest=(--only 2d_flux --only 3d_hunyuan)
 benchmark() {
-  local problem dtype dim failed=0
+  local dtype failed=0
   rm -f "$work"/bench-*.json
-  for problem in "${headline_quick[@]}"; do
-    for dtype in fp16 fp32; do
-      bench "naive-$dtype" headline "$problem" --dtype "$dtype" --backend naive --seconds 0.2 || failed=1
-    done
+  for dtype in fp16 fp32; do
+    bench "naive-$dtype" headline "${headline_quick[@]}" --dtype "$dtype" --backend naive --repetitions 1 || failed=1
   done
-  for problem in "${headline[@]}"; do
-    bench planned-fp16 headline "$problem" --dtype fp16 --seconds 0.3 || failed=1
-  done
-  for problem in 1d 2d_128; do
-    bench planned-bf16 headline "$problem" --dtype bf16 --seconds 0.2 || failed=1
-  done
-  for problem in dense aligned; do
-    bench planned-fp16 dense "$problem" --seconds 0.2 || failed=1
-  done
-  for dim in 32 64 128; do
-    bench forced-fp16 partial "_$dim" --forward --backend fused --seconds 0.2 --tile-query 1x64 --tile-key 1x128 \
-      --tile-block 2x1 --tile-rows 64 --tile-columns 128 || failed=1
-  done
+  bench planned-fp16 headline "${headline_quick[@]}" --dtype fp16 || failed=1
+  bench planned-fp16-largest headline "${headline_largest[@]}" --dtype fp16 || failed=1
+  bench planned-bf16 headline --only 1d --only 2d_128 --dtype bf16 || failed=1
+  bench planned-fp16-dense dense || failed=1
+  bench forced-fp16 partial --forward --backend fused --tile-query 1x64 --tile-key 1x128 --tile-block 2x1 \
+    --tile-rows 64 --tile-columns 128 || failed=1
   return "$failed"
 }
 
+# One process, as PyTorch takes longer to start than all of this to measure.
 overhead() {
-  local dtype
-  for dtype in fp32 fp16; do
-    with_package python3 -m benchmarks.overhead --device cuda --dtype "$dtype" --seconds 0.5 \
-      --json "$work/overhead-$dtype.json" || return
-  done
+  with_package python3 -m benchmarks.overhead --device cuda --dtype fp32 --seconds 0.5 \
+    --json "$work/overhead-fp32.json" \
+    --then --device cuda --dtype fp16 --seconds 0.5 --json "$work/overhead-fp16.json"
 }
 
 # Beside what the benchmark measured, where the planner's kernels go before the naive ones. The largest problems take
-# FlexAttention seconds a pass, and have records of their own.
+# FlexAttention seconds a pass. One process again.
 peers() {
-  local options=() name file
-  for name in "${headline_quick[@]}"; do
-    options+=(--only "$name")
-    for file in "$work/bench-naive-fp16-$name.json" "$work/bench-planned-fp16-$name.json"; do
-      [[ -s $file ]] && options+=(--record "$file")
-    done
+  local records=() file
+  for file in "$work"/bench-{naive,planned}-fp16*.json; do
+    [[ -s $file ]] && records+=(--record "$file")
   done
   rm -f "$work"/peers-*.json
-  with_package python3 -m benchmarks.peers --suite dense --only dense --peers cudnn --seconds 0.2 \
-    --json "$work/peers-dense.json" &&
-    with_package python3 -m benchmarks.peers --only 2d_flux --only 3d_hunyuan --peers cudnn --seconds 0.1 \
-      --json "$work/peers-largest.json" &&
-    with_package python3 -m benchmarks.peers "${options[@]}" --seconds 0.1 --budget 45 \
-      --json "$work/peers-headline.json" --plot "$work/peers.png"
+  with_package python3 -m benchmarks.peers --suite dense --only dense --peers cudnn --seconds 0.1 "${records[@]}" \
+    --json "$work/peers-dense.json" \
+    --then "${headline_largest[@]}" --peers cudnn --seconds 0.1 "${records[@]}" --json "$work/peers-largest.json" \
+    --then "${headline_quick[@]}" --seconds 0.1 --budget 90 "${records[@]}" --json "$work/peers-headline.json" \
+    --plot "$work/peers.png"
 }
 
 write_record() { python3 scripts/gpu_record.py --work "$work" --record "$record" --commit "$VICINAL_COMMIT"; }
@@ -197,7 +193,9 @@ fi
 tests=()
 beside() { step "$@" & tests+=($!); }
 beside kernels 150 kernel_tests '*cuda*:OnGpu.*:Cuda.*:TensorMap.*-*FarApart*'
-beside hopper 200 kernel_tests '*sm90*-*FarApart*'
+for ((part = 1; part <= hopper_parts; ++part)); do
+  beside "hopper-$part" 200 hopper_tests "$part"
+done
 beside far-apart 60 kernel_tests '*FarApart*cuda*:*FarApart*sm90*'
 beside sweep 150 sweep --backend naive
 beside sweep-hopper 150 sweep --backend fused
@@ -212,10 +210,10 @@ done
 write_record >/dev/null
 
 # Beside what is measured nothing else runs. The record is written after each step, should the next be cut short.
-step benchmark 100 benchmark || failed=1
+step benchmark 150 benchmark || failed=1
 write_record >/dev/null
-step overhead 40 overhead || failed=1
+step overhead 60 overhead || failed=1
 write_record >/dev/null
-step peers 100 peers || failed=1
+step peers 150 peers || failed=1
 write_record || failed=1
 exit $failed

@@ -49,7 +49,7 @@ struct Array {
   [[nodiscard]] std::int64_t elements() const;
   /// This array's memory as a tensor; absent when there are no dimensions. Requires at most kMaxTensorRank of them.
   [[nodiscard]] Tensor tensor() { return contiguous(memory.data(), shape, dtype, device); }
-  /// The same array on a device. Requires an array on the CPU.
+  /// The same array on a device. Requires an array on the CPU or on that device.
   [[nodiscard]] Array copy_on(const Device& other) const;
   /// The same values, rounded to another dtype. Requires an array on the CPU.
   [[nodiscard]] Array as(DType other) const;

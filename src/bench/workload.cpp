@@ -2,45 +2,51 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 namespace vicinal::bench {
 namespace {
 
 /// Inputs of a forward pass, and the gradient of the output; for unfused operations also the weights, unless they are
-/// the result, and for PN a bias.
-ProblemArrays random_arrays(const Problem& problem, Operation operation, std::uint64_t seed, int threads) {
+/// the result, and for PN a bias. As many copies of them, with the same values: filling takes far longer than a copy.
+std::vector<ProblemArrays> random_arrays(const Problem& problem, Operation operation, std::int64_t copies,
+                                         int threads) {
   const Shapes shapes(problem);
-  ProblemArrays arrays;
-  const auto fill = [&](Array& array, const std::vector<std::int64_t>& shape) {
+  std::vector<ProblemArrays> all(static_cast<std::size_t>(copies));
+  std::uint64_t seed = 0;
+  Array values;  // of one array after the other, most of which have one shape: fresh pages take time too
+  const auto fill = [&](Array ProblemArrays::* member, const std::vector<std::int64_t>& shape) {
     if (shape.empty()) return;
-    array = Array(shape, problem.dtype);
-    fill_random(array, seed++, threads);
-    if (problem.device.type != DeviceType::cpu) array = array.copy_on(problem.device);
+    if (values.shape != shape) values = Array(shape, problem.dtype);
+    fill_random(values, seed++, threads);
+    const Array* source = &values;
+    for (ProblemArrays& arrays : all) {
+      arrays.*member = source->copy_on(problem.device);
+      source = &(arrays.*member);
+    }
   };
-  fill(arrays.query, shapes.query);
-  fill(arrays.key, shapes.key);
-  fill(arrays.value, shapes.value);
-  fill(arrays.extra_key, shapes.extra_key);
-  fill(arrays.extra_value, shapes.extra_value);
-  fill(arrays.grad_output, shapes.output);
+  fill(&ProblemArrays::query, shapes.query);
+  fill(&ProblemArrays::key, shapes.key);
+  fill(&ProblemArrays::value, shapes.value);
+  fill(&ProblemArrays::extra_key, shapes.extra_key);
+  fill(&ProblemArrays::extra_value, shapes.extra_value);
+  fill(&ProblemArrays::grad_output, shapes.output);
   if (operation == Operation::pointwise_neighborhood) {
-    fill(arrays.bias, shapes.bias);
+    fill(&ProblemArrays::bias, shapes.bias);
   } else if (is_unfused(operation)) {
-    fill(arrays.weights, shapes.weights);
+    fill(&ProblemArrays::weights, shapes.weights);
   }
-  return arrays;
+  return all;
 }
 
 }  // namespace
 
 Workload::Workload(const Plan& plan, std::int64_t copies, int threads)
-    : plan_(plan), threads_(threads), workspace_(plan.workspace_bytes, plan.problem.device) {
+    : plan_(plan),
+      threads_(threads),
+      workspace_(plan.workspace_bytes, plan.problem.device),
+      copies_(random_arrays(plan.problem, plan.operation, copies, threads)) {
   const Problem& problem = plan.problem;
-  constexpr std::uint64_t kSeedsPerCopy = 16;
-  for (std::int64_t copy = 0; copy < copies; ++copy) {
-    const std::uint64_t seed = kSeedsPerCopy * static_cast<std::uint64_t>(copy);
-    ProblemArrays arrays = random_arrays(problem, plan.operation, seed, threads);
+  for (ProblemArrays& arrays : copies_) {
     if (plan.operation == Operation::backward) {
       const Plan forward = make_plan(problem, Operation::forward);
       arrays.allocate_results(problem, Operation::forward);
@@ -48,7 +54,6 @@ Workload::Workload(const Plan& plan, std::int64_t copies, int threads)
       bench::run(forward, arrays, workspace, threads);
     }
     arrays.allocate_results(problem, plan.operation);
-    copies_.push_back(std::move(arrays));
   }
 }
 

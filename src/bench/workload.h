@@ -14,8 +14,8 @@ namespace vicinal::bench {
 
 class Workload {
  public:
-  /// Allocates and fills as many copies of the arrays as asked for. A backward plan's output and logsumexp come from a
-  /// forward pass. Throws `Error` (unsupported: the problem is not on the CPU).
+  /// Allocates and fills as many copies of the arrays as asked for, with the same values. A backward plan's output and
+  /// logsumexp come from a forward pass. Throws `Error` (unsupported: the problem is not on the CPU).
   Workload(const Plan& plan, std::int64_t copies, int threads);
 
   /// Runs another plan of the same problem and operation from now on.

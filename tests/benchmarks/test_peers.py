@@ -136,6 +136,15 @@ def test_dense_attention_is_measured_once_for_all_windows(tmp_path, monkeypatch,
     assert (second["name"], second["problem"]["window"]) == ("other", [2, 2])
 
 
+def test_runs_follow_each_other(tmp_path, monkeypatch, capsys) -> None:
+    records = [tmp_path / "a.json", tmp_path / "b.json"]
+    first, second = (("--device", "cpu", "--seconds", 0.001, "--peers", "math", "--json", record) for record in records)
+    suite = suite_file(tmp_path, SMALL)
+    run(monkeypatch, "--suite", suite, *first, "--then", "--suite", suite, *second, "--forward")
+    found = [json.loads(record.read_text())["results"] for record in records]
+    assert [[result["operation"] for result in results] for results in found] == [["forward", "backward"], ["forward"]]
+
+
 def test_budget_ends_the_run(tmp_path, monkeypatch, capsys) -> None:
     record = tmp_path / "record.json"
     options = ("--device", "cpu", "--json", record, "--peers", "math", "--budget", 1e-9)

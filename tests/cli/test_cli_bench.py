@@ -64,6 +64,8 @@ def test_a_suite_and_its_record(vicinal: Program, tmp_path: Path) -> None:
 
     (only,) = succeeded(vicinal("bench --forward --only lon", QUICK, "--suite", suite)).splitlines()[2:]
     assert only.startswith("long")
+    both = succeeded(vicinal("bench --forward --only lon --only mal", QUICK, "--suite", suite)).splitlines()[2:]
+    assert [line.split()[0] for line in both] == ["small", "long"]
 
 
 def test_compare(vicinal: Program, tmp_path: Path) -> None:
