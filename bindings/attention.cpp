@@ -29,6 +29,7 @@ struct PlanKey {
   Operation operation;
   std::string backend;
   ForcedTiling tiling;
+  bool deterministic;
 
   friend bool operator==(const PlanKey&, const PlanKey&) = default;
 };
@@ -48,6 +49,7 @@ struct PlanKeyHash {
     for (const std::int64_t value : {p.batch, p.heads, p.heads_kv, p.dim, p.dim_v, p.extra_kv}) mix(value);
     mix(p.scale.value_or(0.0));
     mix(static_cast<int>(p.dtype) * 8 + static_cast<int>(key.operation));
+    mix(key.deterministic);
     return hash;
   }
 };
@@ -58,7 +60,8 @@ std::shared_ptr<const Plan> cached_plan(PlanKey key) {
   constexpr std::size_t kMostPlans = 1024;
   static std::unordered_map<PlanKey, std::shared_ptr<const Plan>, PlanKeyHash> plans;
   if (const auto found = plans.find(key); found != plans.end()) return found->second;
-  const PlanOptions options = with_forced_tiling(key.problem, key.operation, {key.backend, {}}, key.tiling);
+  const PlanOptions wanted{.backend = key.backend, .tiling = {}, .deterministic = key.deterministic};
+  const PlanOptions options = with_forced_tiling(key.problem, key.operation, wanted, key.tiling);
   auto plan = std::make_shared<const Plan>(make_plan(key.problem, key.operation, options));
   if (plans.size() >= kMostPlans) plans.clear();
   plans.emplace(std::move(key), plan);
@@ -196,15 +199,16 @@ Problem Neighborhood::problem() const {
   return problem;
 }
 
-std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const Neighborhood& neighborhood) {
+std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const Neighborhood& neighborhood,
+                                     bool deterministic) {
   const bool backward = operation == Operation::backward;
-  return cached_plan(
-      {problem, operation, neighborhood.backend, backward ? neighborhood.backward_tiling : neighborhood.tiling});
+  return cached_plan({problem, operation, neighborhood.backend,
+                      backward ? neighborhood.backward_tiling : neighborhood.tiling, deterministic});
 }
 
 Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t batch, std::int64_t heads,
           std::int64_t heads_kv, std::int64_t dim, std::int64_t dim_v, std::int64_t additional_tokens,
-          std::string_view dtype, std::string_view operation) {
+          std::string_view dtype, std::string_view operation, bool deterministic) {
   const Neighborhood neighborhood(parameters);
   Problem problem = neighborhood.problem();
   fill("layout", layout, neighborhood.rank, problem.layout);
@@ -215,7 +219,7 @@ Plan plan(const nb::tuple& parameters, const nb::tuple& layout, std::int64_t bat
   problem.dim_v = dim_v;
   problem.extra_kv = additional_tokens;
   problem.dtype = dtype_named(dtype);
-  return *plan_for(problem, known_operation(operation), neighborhood);
+  return *plan_for(problem, known_operation(operation), neighborhood, deterministic);
 }
 
 void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::handle value,
@@ -240,10 +244,10 @@ void backward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb:
               nb::handle additional_keys, nb::handle additional_values, nb::handle output, nb::handle logsumexp,
               nb::handle grad_output, nb::handle grad_logsumexp, nb::handle grad_query, nb::handle grad_key,
               nb::handle grad_value, nb::handle grad_additional_keys, nb::handle grad_additional_values,
-              nb::handle where) {
+              bool deterministic, nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const Inputs inputs(query, key, value, additional_keys, additional_values);
-  const auto plan = plan_for(inputs.problem(neighborhood), Operation::backward, neighborhood);
+  const auto plan = plan_for(inputs.problem(neighborhood), Operation::backward, neighborhood, deterministic);
   const BackwardTensors tensors{
       .query = inputs.query,
       .key = inputs.key,

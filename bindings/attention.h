@@ -41,12 +41,13 @@ struct Neighborhood {
 };
 
 /// The plan for a problem, made once and then kept. The GIL must be held. Throws `Error` as make_plan does.
-std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const Neighborhood& neighborhood);
+std::shared_ptr<const Plan> plan_for(const Problem& problem, Operation operation, const Neighborhood& neighborhood,
+                                     bool deterministic = false);
 
 /// The plan for tensors of the given sizes. Throws `Error` as make_plan does.
 Plan plan(const nanobind::tuple& parameters, const nanobind::tuple& layout, std::int64_t batch, std::int64_t heads,
           std::int64_t heads_kv, std::int64_t dim, std::int64_t dim_v, std::int64_t additional_tokens,
-          std::string_view dtype, std::string_view operation);
+          std::string_view dtype, std::string_view operation, bool deterministic);
 
 /// Runs a forward pass on arrays that `tensor_of` reads, and writes `output` and, unless it is None, `logsumexp`.
 /// Other Python threads run meanwhile. `where`: see execution.h.
@@ -55,10 +56,12 @@ void forward(const nanobind::tuple& parameters, nanobind::handle query, nanobind
              nanobind::handle logsumexp, nanobind::handle where);
 
 /// The same for a backward pass: writes the five gradients; those of additional tokens are None where there are none.
+/// `deterministic`: see PlanOptions.
 void backward(const nanobind::tuple& parameters, nanobind::handle query, nanobind::handle key, nanobind::handle value,
               nanobind::handle additional_keys, nanobind::handle additional_values, nanobind::handle output,
               nanobind::handle logsumexp, nanobind::handle grad_output, nanobind::handle grad_logsumexp,
               nanobind::handle grad_query, nanobind::handle grad_key, nanobind::handle grad_value,
-              nanobind::handle grad_additional_keys, nanobind::handle grad_additional_values, nanobind::handle where);
+              nanobind::handle grad_additional_keys, nanobind::handle grad_additional_values, bool deterministic,
+              nanobind::handle where);
 
 }  // namespace vicinal::python

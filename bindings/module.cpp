@@ -142,14 +142,17 @@ void bind_attention(nb::module_& module) {
   module.def("register_array_type", &register_array_type, "type"_a,
              "Lets `forward` and `backward` take instances of a type with DLPack's C exchange API");
   module.def("plan", &plan, "parameters"_a, "layout"_a, "batch"_a, "heads"_a, "heads_kv"_a, "dim"_a, "dim_v"_a,
-             "additional_tokens"_a, "dtype"_a, "operation"_a, "The plan for tensors of these sizes on the CPU");
+             "additional_tokens"_a, "dtype"_a, "operation"_a, "deterministic"_a,
+             "The plan for tensors of these sizes on the CPU");
   module.def("forward", &forward, "parameters"_a, "query"_a, "key"_a, "value"_a, "additional_keys"_a.none(),
              "additional_values"_a.none(), "output"_a, "logsumexp"_a.none(), "where"_a,
              "Writes output and, unless it is None, logsumexp; releases the GIL");
-  module.def("backward", &backward, "parameters"_a, "query"_a, "key"_a, "value"_a, "additional_keys"_a.none(),
-             "additional_values"_a.none(), "output"_a, "logsumexp"_a, "grad_output"_a, "grad_logsumexp"_a.none(),
-             "grad_query"_a, "grad_key"_a, "grad_value"_a, "grad_additional_keys"_a.none(),
-             "grad_additional_values"_a.none(), "where"_a, "Writes the gradients; releases the GIL");
+  module.def(
+      "backward", &backward, "parameters"_a, "query"_a, "key"_a, "value"_a, "additional_keys"_a.none(),
+      "additional_values"_a.none(), "output"_a, "logsumexp"_a, "grad_output"_a, "grad_logsumexp"_a.none(),
+      "grad_query"_a, "grad_key"_a, "grad_value"_a, "grad_additional_keys"_a.none(), "grad_additional_values"_a.none(),
+      "deterministic"_a, "where"_a,
+      "Writes the gradients, by a kernel that gives the same bits in every run where so asked; releases the GIL");
 }
 
 void bind_unfused(nb::module_& module) {

@@ -74,6 +74,8 @@ void PlanningOptions::add(CLI::App& command) {
   };
   command.add_option("--backend", backend_, "Use this one, a name from `vicinal info`; the cheapest when absent")
       ->group("Planning");
+  command.add_flag("--deterministic", deterministic_, "Only kernels that give the same bits in every run")
+      ->group("Planning");
   add_tile("tile-query", query_tile_, "Force the box of queries of one softmax block");
   add_tile("tile-key", key_tile_, "Force the box of keys of one tile");
   add_tile("tile-block", block_, "Force the query tiles of one work item, along each axis");
@@ -87,7 +89,7 @@ PlanOptions PlanningOptions::resolve(const Problem& problem, Operation operation
                             .block = tile("tile-block", block_, problem.rank),
                             .rows = rows_,
                             .columns = columns_};
-  return with_forced_tiling(problem, operation, {backend_, std::nullopt}, forced);
+  return with_forced_tiling(problem, operation, {backend_, std::nullopt, deterministic_}, forced);
 }
 
 void OperationOptions::add(CLI::App& command) {

@@ -54,7 +54,7 @@ class ProblemOptions {
 /// The options that take decisions away from the planner.
 class PlanningOptions {
  public:
-  /// --backend and the --tile options
+  /// --backend, --deterministic and the --tile options
   void add(CLI::App& command);
 
   /// Those for one problem. Tile options that were not given keep what the chosen kernel would use.
@@ -62,6 +62,7 @@ class PlanningOptions {
 
  private:
   std::string backend_;
+  bool deterministic_ = false;
   std::optional<std::vector<std::int64_t>> query_tile_;
   std::optional<std::vector<std::int64_t>> key_tile_;
   std::optional<std::vector<std::int64_t>> block_;

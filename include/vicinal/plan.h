@@ -70,6 +70,7 @@ struct Refusal {
 struct PlanOptions {
   std::string backend;           ///< "fused", "reference", or one kernel, "fused_cpu_forward"; empty: the cheapest
   std::optional<Tiling> tiling;  ///< force the tile shapes
+  bool deterministic = false;    ///< only kernels that give the same bits in every run
 };
 
 struct KernelRow;  // src/plan/registry.h

@@ -64,6 +64,7 @@ def plan(
     additional_tokens: int,
     dtype: str,
     operation: str,
+    deterministic: bool,
 ) -> Plan: ...
 def forward(
     parameters: _Parameters,
@@ -114,5 +115,6 @@ def backward(
     grad_value: Any,
     grad_additional_keys: Any,
     grad_additional_values: Any,
+    deterministic: bool,
     where: _Where,
 ) -> None: ...

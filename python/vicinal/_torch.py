@@ -40,7 +40,11 @@ def _empty_results(query, value, with_logsumexp):
 def _backward(
     query, key, value, additional_keys, additional_values, output, logsumexp, grad_output, grad_logsumexp, parameters
 ):
-    """Gradients of the inputs, contiguous; of the first three where there are no additional tokens."""
+    """Gradients of the inputs, contiguous; of the first three where there are no additional tokens.
+
+    By a kernel that gives the same bits every time, if torch.use_deterministic_algorithms asks for that when it runs.
+    There always is one, so the mode that only warns has nothing to warn of.
+    """
     if grad_output is None:
         grad_output = torch.zeros_like(output)
     elif grad_output.stride(-1) != 1:  # expanded by sum(), say
@@ -49,7 +53,7 @@ def _backward(
     missing = (None,) * (_INPUT_COUNT - len(gradients))
     _ext.backward(
         parameters, query, key, value, additional_keys, additional_values, output, logsumexp, grad_output,
-        grad_logsumexp, *gradients, *missing, where(query),
+        grad_logsumexp, *gradients, *missing, torch.are_deterministic_algorithms_enabled(), where(query),
     )  # fmt: skip
     return gradients
 

@@ -105,9 +105,10 @@ neighborhood_attention_generic = _function(
     Attention", section 2 (arXiv 2403.04690), and docs/semantics.md.
 
     PyTorch tensors give PyTorch tensors, with gradients of output and logsumexp (first order), under torch.compile,
-    torch.export and autocast too. NumPy arrays give NumPy arrays; arrays of other libraries on the CPU that support
-    DLPack and the array API give arrays of their library. No input is copied, whatever its strides, as long as its last
-    dimension is contiguous: slices of one packed projection, transposed and expanded tensors are read in place.
+    torch.export and autocast too; under torch.use_deterministic_algorithms with the same bits in every run. NumPy
+    arrays give NumPy arrays; arrays of other libraries on the CPU that support DLPack and the array API give arrays of
+    their library. No input is copied, whatever its strides, as long as its last dimension is contiguous: slices of one
+    packed projection, transposed and expanded tensors are read in place.
 
     Args:
         query: [batch, *layout, heads, dim] in float64, float32, float16 or bfloat16; batch 0 gives empty results.

@@ -33,6 +33,7 @@ def plan(
     operation: str = "forward",
     backend: str | None = None,
     tiling: Tiling | None = None,
+    deterministic: bool = False,
 ) -> _ext.Plan:
     """The plan for a problem on the CPU; `print(plan(...))` explains it.
 
@@ -47,6 +48,8 @@ def plan(
         operation: "forward" or "backward"; of the unfused operators "pointwise_neighborhood" (the qk functions),
             "neighborhood_neighborhood" (the av functions), "inverse_neighborhood" or "bias_gradient".
         tiling: tile shapes to force; None leaves them to the planner.
+        deterministic: only kernels that give the same bits in every run, as backward passes take them under
+            `torch.use_deterministic_algorithms(True)`.
 
     Returns:
         A `vicinal.Plan`: the kernel, its tiles, multiply-adds visited and needed, bytes, workspace, and why the other
@@ -73,6 +76,7 @@ def plan(
         additional_tokens,
         _vicinal_name(dtype),
         operation,
+        deterministic,
     )
 
 

@@ -23,7 +23,8 @@ struct Report {
 /// Plans the case for `kernel`, runs it and checks
 /// - every result against the oracle, overall and for the worst row, for the planned and for random tilings;
 /// - that nothing is written outside of results and workspace, which start as NaN;
-/// - the same bits with 1, 2, 3 and 5 threads, on a GPU in as many runs as the case says;
+/// - the same bits with 1, 2, 3 and 5 threads, on a GPU in as many runs as the case says; every one of these runs
+///   against the oracle where the kernel is not deterministic;
 /// - that NaN in one head or batch entry reaches no other;
 /// - forward: the number of neighbors and exact sums, by zero queries and values of -1, 0 and 1.
 /// For the unfused operations dim_v becomes dim, and masked slots of weights that are read are NaN.

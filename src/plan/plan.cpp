@@ -82,19 +82,6 @@ Choice choice_of(const KernelRow& row, const Problem& grid, const PlanOptions& o
   return cache.choice(row, grid);
 }
 
-/// Why a row cannot be used; success where it can.
-Status usable(const KernelRow& row, const Problem& grid, const PlanOptions& options) {
-  if (!answers_to(row, options.backend)) {
-    return Status::refuse(fmt::format("backend \"{}\" was asked for", options.backend));
-  }
-  if (row.device != grid.device.type) {
-    return Status::refuse(
-        fmt::format("runs on {}, the problem is on {}", name_of(row.device), name_of(grid.device.type)));
-  }
-  if (Status s = row.supports(grid); !s.ok()) return s;
-  return options.tiling ? row.accepts(grid, *options.tiling) : Status{};
-}
-
 [[noreturn]] void throw_unsupported(const Problem& problem, Operation operation, const std::vector<Refusal>& refusals) {
   std::string reasons;
   for (const Refusal& refusal : refusals) reasons += fmt::format("\n  {}: {}", refusal.kernel, refusal.reason);
@@ -121,6 +108,21 @@ std::optional<Operation> operation_named(std::string_view name) noexcept {
     if (name_of(operation) == name) return operation;
   }
   return std::nullopt;
+}
+
+Status usable(const KernelRow& row, const Problem& grid, const PlanOptions& options) {
+  if (!answers_to(row, options.backend)) {
+    return Status::refuse(fmt::format("backend \"{}\" was asked for", options.backend));
+  }
+  if (row.device != grid.device.type) {
+    return Status::refuse(
+        fmt::format("runs on {}, the problem is on {}", name_of(row.device), name_of(grid.device.type)));
+  }
+  if (options.deterministic && !row.deterministic) {
+    return Status::refuse("adds up in an order that changes from run to run; deterministic results were asked for");
+  }
+  if (Status s = row.supports(grid); !s.ok()) return s;
+  return options.tiling ? row.accepts(grid, *options.tiling) : Status{};
 }
 
 Plan make_plan(const Problem& problem, Operation operation, const PlanOptions& options) {

@@ -19,6 +19,7 @@ struct KernelRow {
   std::string_view backend;  ///< what users ask for: "reference", "fused", "naive"
   Operation operation;
   DeviceType device;
+  bool deterministic = true;  ///< the same bits in every run, on any number of multiprocessors or threads
 
   /// Why this kernel cannot do a (valid, rank 3) problem; success where it can.
   Status (*supports)(const Problem& grid);
@@ -46,6 +47,9 @@ struct KernelRow {
 
 /// All kernels of this build, in order of preference where costs tie.
 std::span<const KernelRow> registry();
+
+/// Why a row cannot be used for a (valid, rank 3) problem; success where it can.
+Status usable(const KernelRow& row, const Problem& grid, const PlanOptions& options);
 
 // The rows, each defined beside its kernel.
 extern const KernelRow kReferenceForward;

@@ -92,6 +92,12 @@ def test_tiles_can_be_forced(vicinal: Program) -> None:
     assert "tile-key has 3 values" in refused(vicinal("plan --tile-key 1x2x3", PROBLEM))
 
 
+def test_deterministic_kernels_can_be_asked_for(vicinal: Program) -> None:
+    assert succeeded(vicinal("plan --deterministic", PROBLEM)) == succeeded(vicinal("plan", PROBLEM))
+    for command in ("bench", "plan", "run"):
+        assert "--deterministic" in succeeded(vicinal(command, "--help"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

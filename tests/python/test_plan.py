@@ -66,6 +66,12 @@ def test_unfused_operations() -> None:
         vicinal.plan(12, 5, dim=8, dim_v=4, operation="pointwise_neighborhood")
 
 
+def test_deterministic_kernels_can_be_asked_for() -> None:
+    for operation in ("forward", "backward"):
+        plans = [vicinal.plan((12, 10), 5, operation=operation, deterministic=asked) for asked in (False, True)]
+        assert str(plans[0]) == str(plans[1])
+
+
 def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"kernel_size\[1\] = 7, but layout\[1\] = 6"):
         vicinal.plan((8, 6), 7)

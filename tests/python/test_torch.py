@@ -10,6 +10,7 @@ import vicinal
 from calls import attend
 from dense import Problem, attention, random_problem
 from torch.testing import assert_close
+from vicinal import _ext
 
 PROBLEM = Problem((5, 6), (3, 3), (1, 2), (1, 1), (False, True), batch=2, heads=2, heads_kv=1, dim=4, dim_v=3)
 
@@ -196,3 +197,30 @@ def test_same_bits_for_any_number_of_threads() -> None:
         torch.set_num_threads(threads)
     assert_close(results[1], results[0], rtol=0, atol=0)
     assert_close(results[2], results[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("warn_only", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_deterministic_mode_reaches_the_plan(compiled: bool, warn_only: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def backward(*arguments, run=_ext.backward):
+        asked.append(arguments[-2])
+        run(*arguments)
+
+    def step(*inputs):
+        return vicinal.na2d(*inputs, 3).sum()
+
+    monkeypatch.setattr(_ext, "backward", backward)
+    inputs = PROBLEM.tensors(dtype=torch.float32, requires_grad=True)[:3]
+    run = torch.compile(step, fullgraph=True, backend="aot_eager") if compiled else step
+    gradients = []
+    try:
+        for mode in (False, True, False):
+            torch.use_deterministic_algorithms(mode, warn_only=warn_only)
+            gradients.append(torch.autograd.grad(run(*inputs), inputs))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert asked == [False, True, False]
+    for other in gradients[1:]:
+        assert_close(other, gradients[0], rtol=0, atol=0)

@@ -125,6 +125,24 @@ TEST(Check, CatchesResultsThatDependOnTheThreads) {
   EXPECT_EQ(failures, "3 threads: grad_value differs from that of 1 thread");
 }
 
+TEST(Check, AKernelWhoseBitsMayDifferIsHeldAgainstTheOracleEveryTime) {
+  KernelRow row = kReferenceBackward;
+  row.deterministic = false;
+  row.backward = [](const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {
+    kReferenceBackward.backward(grid, tiling, t, execution);
+    for (int i = 0; i < execution.threads; ++i) {
+      element(t.grad_value, 0) = std::nextafterf(element(t.grad_value, 0), 10.0F);
+    }
+  };
+  EXPECT_EQ(fmt::format("{}", fmt::join(check_case(small_case(), row).failures, "\n")), "");
+  row.backward = [](const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {
+    kReferenceBackward.backward(grid, tiling, t, execution);
+    if (execution.threads == 3) element(t.grad_value, 0) += 1;
+  };
+  EXPECT_PRED_FORMAT2(testing::IsSubstring, "3 threads, grad_value at [0, 0, 0, 0]: the relative error of the row is",
+                      fmt::format("{}", fmt::join(check_case(small_case(), row).failures, "\n")));
+}
+
 TEST(Check, CatchesALeakFromAnotherHead) {
   const auto failures =
       failures_of([](const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {

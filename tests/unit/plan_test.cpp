@@ -200,6 +200,23 @@ constexpr KernelRow kCountingRow{
     .workspace = [](const Problem&, const Tiling&) { return std::size_t{0}; },
 };
 
+TEST(Planner, TakesOnlyDeterministicKernelsWhereSoAsked) {
+  const Problem grid = padded_to_rank_3(window_13());
+  KernelRow row = kCountingRow;
+  EXPECT_TRUE(usable(row, grid, {.backend = "test", .tiling = {}, .deterministic = true}).ok());
+  row.deterministic = false;
+  EXPECT_TRUE(usable(row, grid, {}).ok());
+  EXPECT_EQ(usable(row, grid, {.backend = "test", .tiling = {}, .deterministic = true}).reason(),
+            "adds up in an order that changes from run to run; deterministic results were asked for");
+}
+
+TEST(Planner, EveryProblemHasADeterministicKernel) {
+  for (const Operation operation : kOperations) {
+    const Plan plan = make_plan(window_13(), operation, {.backend = "", .tiling = {}, .deterministic = true});
+    EXPECT_TRUE(plan.kernel->deterministic) << plan.kernel_name();
+  }
+}
+
 TEST(PlanCache, AsksOncePerProblem) {
   constexpr KernelRow kOtherRow = kCountingRow;
   PlanCache cache(100);
