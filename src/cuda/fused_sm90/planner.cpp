@@ -498,6 +498,11 @@ Status backward_supports(const Problem& grid) { return supports(grid, kBackwardC
 
 Status backward_one_pass_supports(const Problem& grid) {
   if (grid.extra_kv > 0) return Status::refuse(fmt::format("extra_kv = {}; allowed: 0", grid.extra_kv));
+  constexpr std::int64_t kMostElements =
+      std::numeric_limits<std::int32_t>::max() - 255;  // a coordinate of the copy engine
+  if (grid.heads > kMostElements / 128) {
+    return Status::refuse(fmt::format("heads = {}; allowed: up to {}", grid.heads, kMostElements / 128));
+  }
   return supports(grid, kOnePassClasses.back().dim);
 }
 

@@ -40,6 +40,7 @@ constinit const KernelRow kFusedSm90BackwardOnePass{
     .backend = "fused",
     .operation = Operation::backward,
     .device = DeviceType::cuda,
+    .deterministic = false,
     .supports = cuda::sm90::backward_one_pass_supports,
     .tiling = cuda::sm90::backward_one_pass_tiling,
     .tilings = cuda::sm90::backward_one_pass_tilings,
