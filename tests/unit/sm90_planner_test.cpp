@@ -16,6 +16,7 @@
 #include "core/tiling.h"
 #include "cuda/devices.h"
 #include "cuda/fused_sm90/cost_model.h"
+#include "cuda/fused_sm90/tiles.h"
 #include "plan/cost.h"
 #include "plan/plan_cache.h"
 #include "plan/registry.h"
@@ -135,13 +136,25 @@ class Model {
               for (int a = 0; a < 3; ++a)
                 works[pass] *= work(pass, a, a == axis ? size.warpgroups : 1, box[a], tile[a]);
             }
-            const auto seconds = model.seconds(std::span(works).first(passes_.size()), tile[0] * tile[1] * tile[2]);
+            const auto seconds = model.seconds(std::span(works).first(passes_.size()), tile);
             least = std::min(least, seconds);
           }
         }
       }
     }
     return least;
+  }
+
+  double seconds(const Tiling& tiling) {
+    const std::int64_t warpgroups = tiling.block[0] * tiling.block[1] * tiling.block[2];
+    const auto size = std::ranges::find(sizes_, warpgroups, &KernelClass::warpgroups);
+    std::array<Work, 2> works{};
+    for (std::size_t pass = 0; pass < passes_.size(); ++pass) {
+      for (int a = 0; a < 3; ++a) {
+        works[pass] *= work(pass, a, tiling.block[a], tiling.query_tile[a], tiling.key_tile[a]);
+      }
+    }
+    return CostModel(grid_, method_, *size).seconds(std::span(works).first(passes_.size()), tiling.key_tile);
   }
 
  private:
@@ -238,6 +251,63 @@ TEST(Sm90CostModel, CountsTheWorkAlongAnAxis) {
   }
 }
 
+/// `CostModel::idling_as_dealt`, item by item in the order of the kernels.
+double idling_as_dealt(const Problem& grid, const CostModel& model, const Tiling& tiling, const KernelClass& size,
+                       double items) {
+  constexpr int kMultiprocessors = 132;
+  constexpr double kMany = 1e9;  // of idling: nothing else is as long
+  const CostModel::Tile tile = model.tile(tiling.key_tile);
+  const TiledGrid tiles(grid, tiling);
+  const int places = kMultiprocessors * size.blocks;
+  std::vector<double> busy(std::min(tiles.items, places));
+  for (int i = 0; i < tiles.items; ++i) {
+    const WorkItem item(tiles, i);
+    Work work{1, 1, 0, 0};
+    for (int w = 0; w < size.warpgroups; ++w) {
+      double visited = 1;
+      double unmasked = 1;
+      for (int a = 0; a < 3; ++a) {
+        const AxisShare share = axis_share<RowKind::queries>(tiles, a, item.group[a], item.origin[a], w);
+        if (w == 0) work.loaded *= share.column_tiles;
+        visited *= share.needed.size();
+        unmasked *= share.unmasked.size();
+      }
+      work.visited += visited;
+      work.unmasked += unmasked;
+    }
+    if (work.loaded > 0) busy[i % busy.size()] += model.seconds(0, work, tile, kMany);
+  }
+  double sum = 0;
+  for (const double seconds : busy) sum += seconds;
+  const double loss = (model.idling(0, 1.0 / static_cast<double>(grid.batch * grid.heads)) - 1) / (places - 1);
+  return items > 0 ? 1 + loss * (std::ranges::max(busy) * places / sum - 1) : 1;
+}
+
+TEST(Sm90CostModel, DealsItemsAsTheKernelsDo) {
+  check::Random random(7);
+  int uneven = 0;
+  for (int n = 0; n < 300; ++n) {
+    Problem problem = random_problem(random);
+    problem.dim = problem.dim_v = random.one_of<std::int64_t>({32, 64, 128});
+    problem.batch = random.between(1, 4);
+    for (const Tiling& tiling : forward_tilings(problem, 3)) {
+      const std::int64_t warpgroups = tiling.block[0] * tiling.block[1] * tiling.block[2];
+      const auto size = std::ranges::find_if(
+          kForwardClasses, [&](const KernelClass& c) { return c.dim == problem.dim && c.warpgroups == warpgroups; });
+      const CostModel model(problem, Method::forward, *size);
+      double items = 1;
+      for (int a = 0; a < 3; ++a) items *= blocks_along(problem, a, tiling.query_tile[a] * tiling.block[a]);
+      if (work_items(problem, tiling) > 2000) continue;  // of which the model looks at some
+      const double dealt = model.idling_as_dealt(tiling, items);
+      EXPECT_NEAR(dealt, idling_as_dealt(problem, model, tiling, *size, items), 1e-6 * dealt)
+          << to_string(problem) << " box " << tiling.query_tile[0] << " " << tiling.query_tile[1] << " "
+          << tiling.query_tile[2];
+      if (dealt > 1.01 * model.idling(0, items)) ++uneven;
+    }
+  }
+  EXPECT_GT(uneven, 20);
+}
+
 TEST(Sm90Planner, ChoosesTilesThatTheKernelAccepts) {
   check::Random random(3);
   for (int n = 0; n < 300; ++n) {
@@ -268,7 +338,8 @@ TEST(Sm90Planner, ListsTilingsFromTheBestOn) {
     EXPECT_GT(all.size(), 10000);
     EXPECT_LT(seconds(all.front()), seconds(all[100]));
     EXPECT_LT(seconds(all[100]), seconds(all.back()));
-    EXPECT_DOUBLE_EQ(seconds(all.front()), seconds(planner.tiling(p)));
+    EXPECT_LE(seconds(planner.tiling(p)), seconds(all.front()));
+    EXPECT_NE(std::find(all.begin(), all.begin() + 8, planner.tiling(p)), all.begin() + 8);
     for (const Tiling& tiling : all) ASSERT_TRUE(planner.accepts(p, tiling).ok());
     const std::vector<Tiling> some = planner.tilings(p, 100);
     ASSERT_EQ(some.size(), 100);
@@ -279,9 +350,11 @@ TEST(Sm90Planner, ListsTilingsFromTheBestOn) {
 TEST(Sm90Planner, ChoosesAboutTheBestTilesOfItsModel) {
   for (const Planner& planner : kPlanners) {
     const auto ratio = [&](const Problem& problem) {
-      return planner.cost(problem, planner.tiling(problem)).seconds / Model(problem, planner.method).least();
+      Model model(problem, planner.method);
+      return model.seconds(planner.tilings(problem, 1).front()) / model.least();
     };
-    for (const Problem& problem : headline_suite()) EXPECT_LE(ratio(problem), 1.02) << to_string(problem);
+    for (const Problem& problem : headline_suite())
+      EXPECT_LE(ratio(problem), 1.02) << planner.name << " " << to_string(problem);
 
     check::Random random(11);
     std::vector<double> ratios(200);
@@ -297,7 +370,7 @@ TEST(Sm90Planner, ChoosesAboutTheBestTilesOfItsModel) {
 }
 
 TEST(Sm90Planner, ChoosesInMicroseconds) {
-  // A release build takes 51 us where three axes have many shapes, and 77 us backward; sanitizers cost tenfold.
+  // A release build takes 75 us where three axes have many shapes, and 125 us backward; sanitizers cost tenfold.
   for (const Planner& planner : kPlanners) {
     double least = 1;
     for (int n = 0; n < 20; ++n) {

@@ -16,17 +16,16 @@ struct ClassCosts {
   double item;  ///< what a work item adds
 };
 
-// From measurements on one H100: dense attention, half-masked tiles and the tilings of the headline suite
-// (docs/decisions/0071-hopper-cost-model.md).
+// From 129 tilings of each of 108 problems on one H100 (docs/decisions/0071-hopper-cost-model.md).
 constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
-    {0.40, 0.09, 0.4},  // 32x1
-    {0.60, 0.20, 2.0},  // 32x2
-    {0.38, 0.07, 1.1},  // 64x1
-    {0.63, 0.16, 2.0},  // 64x2
-    {0.76, 0.06, 2.0},  // 96x2
-    {0.88, 0.08, 1.1},  // 128x2
-    {0.90, 0.05, 3.0},  // 192x2
-    {0.82, 0.04, 3.0},  // 256x2
+    {0.299, 0.085, 0.56},  // 32x1
+    {0.542, 0.199, 1.92},  // 32x2
+    {0.390, 0.068, 0.77},  // 64x1
+    {0.590, 0.213, 1.95},  // 64x2
+    {0.712, 0.221, 2.40},  // 96x2
+    {0.830, 0.093, 2.83},  // 128x2
+    {0.887, 0.050, 3.46},  // 192x2
+    {0.749, 0.040, 4.14},  // 256x2
 }};
 
 // Of both passes together.
@@ -46,15 +45,24 @@ constexpr std::array<ClassCosts, kOnePassClasses.size()> kOnePassCosts{{
 }};
 
 /// What a tile that one warpgroup of two needs takes more, as a share of `tile`: no other keeps the tensor cores busy.
-constexpr double kForwardLone = 0.3;
+constexpr double kForwardLone = 0.41;
 constexpr double kBackwardLone = 0.6;
-/// Masks of tiles that leave columns over take this much longer: one more word to look up.
-constexpr double kShortMask = 1.3;
+/// Masks of tiles that leave columns over take this much longer: one more word to look up. Forward it hardly does more
+/// than to decide between tilings that are equal otherwise.
+constexpr double kForwardShortMask = 1.026;
+constexpr double kBackwardShortMask = 1.3;
+/// In more turns than that blocks get much the same: of 193 tilings near the fastest the last one took at most 7% more.
+constexpr double kMostTurns = 32;
 /// How much of the time in which the last blocks work is lost; meanwhile the others leave them power and memory.
-constexpr double kIdleLoss = 0.7;
+constexpr double kForwardIdleLoss = 0.86;
+constexpr double kBackwardIdleLoss = 0.7;
 
 constexpr double kMultiprocessors = 132;
 constexpr double kLaunchSeconds = 4e-6;
+/// As an event before and one behind it see it: filling the first stages and writing the last rows too, by the number
+/// of warpgroups.
+constexpr std::array kForwardLaunchSeconds{17e-6, 23e-6};
+constexpr double kCopySeconds = 22e-9;           // of a producer, for each box that it asks the copy engine for
 constexpr double kBytesPerSecond = 5e12;         // from the second-level cache
 constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
 constexpr double kMemoryBytesPerSecond = 2.5e12;
@@ -95,6 +103,67 @@ Middle middle_of(const AxisWindow& axis, RowKind rows) {
   const std::int64_t begin = ((half - stride / 2) / stride + 1) * stride;
   return {begin, std::max(begin, ceil_div(latest, stride) * stride), true, true};
 }
+
+/// What each block along one axis comes to, one after the other: for the larger dilation groups, and for the others.
+struct DealtAxis {
+  struct Sizes {
+    double loaded = 0, visited = 0, unmasked = 0;  ///< as in Work; visited and unmasked by all of its boxes
+  };
+
+  DealtAxis() = default;
+  /// Of the first `most` blocks.
+  DealtAxis(const Problem& grid, int axis, RowKind rows, const Tiling& tiling, std::int64_t most) {
+    const std::int64_t box = tiling.query_tile[axis];
+    const std::int64_t tile = tiling.key_tile[axis];
+    const std::int64_t block = box * tiling.block[axis];
+    blocks = ceil_div(group_members(grid.layout[axis], grid.dilation[axis], std::int64_t{0}), block);
+    larger_groups = grid.layout[axis] % grid.dilation[axis];
+    const double reciprocal = 1.0 / static_cast<double>(tile);
+    for (const bool larger : {false, true}) {
+      if (larger && larger_groups == 0) continue;
+      std::vector<Sizes>& row = sizes[larger ? 1 : 0];
+      row.resize(std::min(blocks, most));
+      const AxisWindow window = axis_window(grid, axis, larger ? 0 : grid.dilation[axis] - 1);
+      const Middle middle = middle_of(window, rows);
+      const bool repeats = window.stride / std::gcd(block, window.stride) == 1;
+      std::int64_t same = -1;  // a block of the middle, where all see the same
+      for (std::int64_t n = 0; n < std::ssize(row); ++n) {
+        const std::int64_t begin = n * block;
+        const std::int64_t end = std::min(begin + block, window.members);
+        if (begin >= end) break;  // of a smaller group
+        const bool in_middle =
+            repeats && begin >= middle.begin && begin + block <= std::min(middle.end, window.members);
+        if (in_middle && same >= 0) {
+          row[n] = row[same];
+          continue;
+        }
+        if (in_middle) same = n;
+        const Interval of_block = sight(window, rows, {begin, end}).some;
+        Sizes& to = row[n];
+        to.loaded = quotient_up(static_cast<double>(of_block.size()), reciprocal);
+        for (std::int64_t b = begin; b < end; b += box) {
+          const auto [some, all] = sight(window, rows, {b, std::min(b + box, end)});
+          if (some.size() == 0) continue;
+          const auto from_corner = [&](std::int64_t token) { return static_cast<double>(token - of_block.begin); };
+          to.visited += quotient_up(from_corner(some.end), reciprocal) - quotient(from_corner(some.begin), reciprocal);
+          to.unmasked += std::max(quotient(std::max(from_corner(all.end), 0.0), reciprocal) -
+                                      quotient_up(from_corner(all.begin), reciprocal),
+                                  0);
+        }
+      }
+    }
+  }
+  [[nodiscard]] std::span<const Sizes> of_group(std::int64_t group) const {
+    return sizes[group < larger_groups ? 1 : 0];
+  }
+
+  std::int64_t blocks = 0;
+  std::int64_t larger_groups = 0;
+  std::array<std::vector<Sizes>, 2> sizes;
+};
+
+/// Of any class, that share a multiprocessor.
+constexpr int kMostBlocks = std::ranges::max(kForwardClasses, {}, &KernelClass::blocks).blocks;
 
 std::span<const ClassCosts> costs_of(Method method) {
   if (method == Method::forward) return kForwardCosts;
@@ -148,7 +217,7 @@ double blocks_along(const Problem& grid, int axis, std::int64_t block) {
 AxisSpans::AxisSpans(const Problem& grid, int axis, RowKind rows, std::int64_t box, std::int64_t boxes,
                      std::int64_t most_blocks)
     : items_(blocks_along(grid, axis, box * boxes)) {
-  spans_.reserve(8 * boxes);  // one of each part of the axis, and some
+  spans_.reserve(6 * boxes);  // one of each part of the axis
   const std::int64_t dilation = grid.dilation[axis];
   const std::int64_t larger_groups = grid.layout[axis] % dilation;
   add_groups(grid, axis, rows, 0, larger_groups, box, boxes, most_blocks);
@@ -166,16 +235,17 @@ void AxisSpans::add_groups(const Problem& grid, int axis, RowKind rows, std::int
     const std::int64_t begin = number * block;
     const std::int64_t end = std::min(begin + block, window.members);
     const Interval of_block = sight(window, rows, {begin, end}).some;
-    const auto from_corner = [&](std::int64_t token) { return static_cast<double>(token - of_block.begin); };
+    const auto from_corner = [&](std::int64_t token) { return static_cast<std::int32_t>(token - of_block.begin); };
     for (std::int64_t b = begin; b < end; b += box) {
       const auto [some, all] = sight(window, rows, {b, std::min(b + box, end)});
-      const double halo_weight = b == begin ? weight : 0;
-      // Where windows are causal and strided, no query may see a key.
-      const bool blind = some.size() == 0;
-      spans_.push_back({blind ? 0 : weight, of_block.size() == 0 ? 0 : halo_weight,
-                        static_cast<double>(of_block.size()), blind ? 0 : from_corner(some.begin),
-                        blind ? 0 : from_corner(some.end), blind ? 0 : from_corner(all.begin),
-                        blind ? 0 : std::max(from_corner(all.end), 0.0)});
+      Span span{weight, b == begin ? static_cast<std::int32_t>(of_block.size()) : 0, 0, 0, 0, 0};
+      if (some.size() > 0) {  // else, where windows are causal and strided, no query may see a key
+        span.begin = from_corner(some.begin);
+        span.end = from_corner(some.end);
+        span.common_begin = from_corner(all.begin);
+        span.common_end = std::max(from_corner(all.end), 0);
+      }
+      spans_.push_back(span);
       tokens_ += weight * static_cast<double>(some.size());
     }
   };
@@ -204,7 +274,10 @@ void AxisSpans::add_groups(const Problem& grid, int axis, RowKind rows, std::int
 }
 
 void AxisSpans::add_visited(std::span<const double> reciprocals, double* visited) const {
-  for (const auto [weight, halo_weight, halo, begin, end, common_begin, common_end] : spans_) {
+  for (const Span& span : spans_) {
+    const double weight = span.weight;
+    const double begin = span.begin;
+    const double end = span.end;
     for (std::size_t i = 0; i < reciprocals.size(); ++i) {
       visited[i] += weight * (quotient_up(end, reciprocals[i]) - quotient(begin, reciprocals[i]));
     }
@@ -216,7 +289,7 @@ Work AxisSpans::work(std::int64_t tile) const {
   Work sum{items_, 0, 0, 0};
   for (const Span& span : spans_) {
     const int unmasked = quotient(span.common_end, reciprocal) - quotient_up(span.common_begin, reciprocal);
-    sum.loaded += span.halo_weight * quotient_up(span.halo, reciprocal);
+    if (span.halo > 0) sum.loaded += span.weight * quotient_up(span.halo, reciprocal);
     sum.unmasked += span.weight * std::max(unmasked, 0);
   }
   add_visited({&reciprocal, 1}, &sum.visited);
@@ -224,10 +297,15 @@ Work AxisSpans::work(std::int64_t tile) const {
 }
 
 CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size)
-    : columns_(size.columns),
+    : grid_(grid),
+      columns_(size.columns),
       extra_kv_(grid.extra_kv),
       places_(kMultiprocessors * size.blocks),
-      warpgroups_(size.warpgroups) {
+      warpgroups_(size.warpgroups),
+      short_mask_(method == Method::forward ? kForwardShortMask : kBackwardShortMask),
+      idle_loss_(method == Method::forward ? kForwardIdleLoss : kBackwardIdleLoss),
+      launch_seconds_(method == Method::forward ? kForwardLaunchSeconds[size.warpgroups - 1] : kLaunchSeconds),
+      copy_seconds_(0) {
   const ClassCosts& costs = costs_of(method)[class_index(classes_of(method), size.dim, size.warpgroups)];
   const std::span<const RowKind> passes = passes_of(method);
   const double equal_share = 1.0 / static_cast<double>(passes.size());
@@ -238,6 +316,10 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
   const auto dims = static_cast<double>(grid.dim + grid.dim_v);
   const auto element = static_cast<double>(size_of(grid.dtype));
   byte_seconds_ = heads * dims * element / kBytesPerSecond;
+  if (method == Method::forward) {
+    const std::int64_t chunks = ceil_div(grid.dim, kChunk) + ceil_div(grid.dim_v, kChunk);
+    copy_seconds_ = heads * static_cast<double>(chunks) * kCopySeconds / kMultiprocessors;
+  }
   const double extra_pairs = heads * static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
   aside_seconds_ = method == Method::backward ? 2 * extra_pairs * dims / kExtraMultiplyAddsPerSecond : 0;
   if (method == Method::backward_one_pass) {
@@ -257,35 +339,106 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
   }
 }
 
-CostModel::Tile CostModel::tile(std::int64_t volume) const {
-  return {static_cast<double>(volume), static_cast<double>(ceil_div(extra_kv_, volume)), volume == columns_};
+CostModel::Tile CostModel::tile(const PerAxis<std::int64_t>& shape) const {
+  const std::int64_t volume = shape[0] * shape[1] * shape[2];
+  const int copies = copy_seconds_ > 0 ? TileShape(shape, grid_.dilation).copies() : 1;
+  return {static_cast<double>(volume), static_cast<double>(ceil_div(extra_kv_, volume)),
+          copies > 1 ? static_cast<double>(copies) : 0, volume == columns_};
+}
+
+double CostModel::turns_over_items(std::size_t pass, double items) const {
+  const double all = passes_[pass].item_heads * items;
+  const std::int64_t turns = static_cast<std::int64_t>((all - 1) / places_) + 1;  // all / places_ rounded up
+  return static_cast<double>(turns) * places_ / all;
 }
 
 double CostModel::idling(std::size_t pass, double items) const {
-  const double all = passes_[pass].item_heads * items;
-  const std::int64_t turns = static_cast<std::int64_t>((all - 1) / places_) + 1;  // all / places_ rounded up
-  return 1 + kIdleLoss * (static_cast<double>(turns) * places_ / all - 1);
+  return 1 + idle_loss_ * (turns_over_items(pass, items) - 1);
+}
+
+double CostModel::idling_as_dealt(const Tiling& tiling, double items) const {
+  const PassCosts& costs = passes_.front();
+  if (costs.item_heads * items > kMostTurns * places_) return idling(0, items);
+  const auto heads = static_cast<std::int64_t>(costs.item_heads);
+  std::array<DealtAxis, 3> axes;
+  std::int64_t all = heads;
+  for (int a = 0; a < 3; ++a) {
+    axes[a] = DealtAxis(grid_, a, costs.rows, tiling, kMostDealt);
+    all *= grid_.dilation[a] * axes[a].blocks;
+  }
+  // Whole turns of all blocks, or all items.
+  const auto places = static_cast<std::int64_t>(places_);
+  const std::int64_t blocks = std::min(all, places);
+  const std::int64_t dealt = std::min(all, std::max(kMostDealt / blocks, std::int64_t{1}) * blocks);
+  const double extra = tile(tiling.key_tile).extra;
+  const bool full = tile(tiling.key_tile).full;
+
+  // The items of one head, as WorkItem orders them: dilation groups, then blocks.
+  std::vector<double> items_of_head;
+  items_of_head.reserve(std::min(all / heads, dealt));
+  const PerAxis<std::int64_t>& groups = grid_.dilation;
+  const double mask = full ? costs.mask : costs.mask * short_mask_;
+  const double tile_or_mask = costs.tile + mask - costs.lone;
+  const double fixed = costs.item + extra * warpgroups_ * (costs.tile + mask);
+  const auto left = [&] { return dealt - std::ssize(items_of_head); };
+  for (std::int64_t g = 0; g < groups[0] * groups[1] * groups[2] && left() > 0; ++g) {
+    const auto x_row = axes[0].of_group(g / (groups[1] * groups[2]));
+    const auto y_row = axes[1].of_group(g / groups[2] % groups[1]);
+    const auto z_row = axes[2].of_group(g % groups[2]);
+    for (std::size_t n = 0; n < x_row.size() * y_row.size() && left() > 0; ++n) {
+      const DealtAxis::Sizes& x = x_row[n / y_row.size()];
+      const DealtAxis::Sizes& y = y_row[n % y_row.size()];
+      const double visited = x.visited * y.visited * tile_or_mask;
+      const double loaded = x.loaded * y.loaded * warpgroups_ * costs.lone;
+      const double unmasked = full ? x.unmasked * y.unmasked * mask : 0;
+      for (const DealtAxis::Sizes& z : z_row.first(std::min(std::ssize(z_row), left()))) {
+        const double seconds = fixed + visited * z.visited + loaded * z.loaded - unmasked * z.unmasked;
+        items_of_head.push_back(x.loaded * y.loaded * z.loaded > 0 ? seconds : 0);
+      }
+    }
+  }
+  std::array<double, static_cast<std::size_t>(kMultiprocessors) * kMostBlocks> busy{};
+  std::int64_t block = 0;
+  for (std::int64_t done = 0; done < dealt;) {
+    const std::int64_t at = done % std::ssize(items_of_head);
+    const std::int64_t count = std::min({dealt - done, std::ssize(items_of_head) - at, blocks - block});
+    for (std::int64_t i = 0; i < count; ++i) busy[block + i] += items_of_head[at + i];
+    done += count;
+    block = block + count == blocks ? 0 : block + count;
+  }
+  double sum = 0;
+  double longest = 0;
+  for (const double seconds : std::span(busy).first(blocks)) {
+    sum += seconds;
+    longest = std::max(longest, seconds);
+  }
+  if (sum == 0) return idling(0, items);
+  // Where some turns were looked at, the last one is as full as that of all items.
+  const double uneven =
+      dealt < all ? longest * static_cast<double>(blocks) / sum * turns_over_items(0, items) : longest * places_ / sum;
+  return 1 + idle_loss_ * (std::max(uneven, 1.0) - 1);
 }
 
 double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const {
   const PassCosts& costs = passes_[pass];
   const double extra = costs.rows == RowKind::queries ? work.items * tile.extra : 0;
   const double visited = work.visited + extra * warpgroups_;
-  const double masked = tile.full ? visited - work.unmasked : visited * kShortMask;
+  const double masked = tile.full ? visited - work.unmasked : visited * short_mask_;
   const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;
+  const double copies = work.loaded * tile.copies * copy_seconds_;
   const double lone = std::max(work.loaded * warpgroups_ - work.visited, 0.0);
   const double busy = visited * costs.tile + masked * costs.mask + lone * costs.lone + work.items * costs.item;
-  return std::max(busy * idling, bytes) + kLaunchSeconds;
+  return std::max({busy * idling, bytes, copies}) + launch_seconds_;
 }
 
 double CostModel::fixed_seconds(std::size_t pass, double items, double idling) const {
-  return items * passes_[pass].item * idling + kLaunchSeconds;
+  return items * passes_[pass].item * idling + launch_seconds_;
 }
 
-double CostModel::seconds(std::span<const Work> works, std::int64_t tile_volume) const {
+double CostModel::seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape) const {
   double sum = aside_seconds_;
   for (std::size_t pass = 0; pass < works.size(); ++pass) {
-    sum += seconds(pass, works[pass], tile(tile_volume), idling(pass, works[pass].items));
+    sum += seconds(pass, works[pass], tile(tile_shape), idling(pass, works[pass].items));
   }
   return sum;
 }

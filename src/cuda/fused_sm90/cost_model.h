@@ -57,13 +57,13 @@ class AxisSpans {
   [[nodiscard]] double tokens() const { return tokens_; }
 
  private:
-  /// Of one box, relative to the corner of its block's halo. Whole numbers, as the arithmetic wants them.
+  /// Of one box, relative to the corner of its block's halo. Small, since a search makes thousands where axes are
+  /// strided.
   struct Span {
-    double weight;                    ///< how many such boxes there are
-    double halo_weight;               ///< how many such blocks, of the first box of a block; of others 0
-    double halo;                      ///< tokens that the whole block sees
-    double begin, end;                ///< that some token of the box sees
-    double common_begin, common_end;  ///< that all see
+    double weight;                          ///< how many such boxes there are
+    std::int32_t halo;                      ///< tokens that the block sees, of its first box; of others 0
+    std::int32_t begin, end;                ///< that some token of the box sees
+    std::int32_t common_begin, common_end;  ///< that all see
   };
   void add_groups(const Problem& grid, int axis, RowKind rows, std::int64_t group, std::int64_t count, std::int64_t box,
                   std::int64_t boxes, std::int64_t most_blocks);
@@ -78,16 +78,20 @@ class CostModel {
  public:
   CostModel(const Problem& grid, Method method, const KernelClass& size);
 
-  /// What a tile of that many tokens has to do with costs.
+  /// What a tile of that shape has to do with costs.
   struct Tile {
     double volume;
-    double extra;  ///< such tiles hold the extra tokens, where rows are queries
-    bool full;     ///< else columns are left over, and masked
+    double extra;   ///< such tiles hold the extra tokens, where rows are queries
+    double copies;  ///< boxes by which the copy engine fills it, where those take time: where it is walked
+    bool full;      ///< else columns are left over, and masked
   };
-  [[nodiscard]] Tile tile(std::int64_t volume) const;
+  [[nodiscard]] Tile tile(const PerAxis<std::int64_t>& shape) const;
 
   /// Time with the turns that blocks take at a multiprocessor's items over that which would do if items could be cut.
   [[nodiscard]] double idling(std::size_t pass, double items) const;
+  /// The same, seen closer, of the first pass: item i goes to block i modulo the number of blocks, and some blocks get
+  /// more of the larger items. Looks at about `kMostDealt` items.
+  [[nodiscard]] double idling_as_dealt(const Tiling& tiling, double items) const;
   /// Of the pass of that number, with `idling` for the items of the work.
   [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const;
   /// What `items` take without their tiles.
@@ -95,17 +99,25 @@ class CostModel {
   /// What a (warpgroup, tile) pair takes where nothing is masked.
   [[nodiscard]] double visit_seconds(std::size_t pass, double idling) const { return passes_[pass].tile * idling; }
   /// Of all passes, and of what is done beside them.
-  [[nodiscard]] double seconds(std::span<const Work> works, std::int64_t tile_volume) const;
+  [[nodiscard]] double seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape) const;
 
  private:
+  static constexpr std::int64_t kMostDealt = 2112;
+
   /// Seconds of a multiprocessor that is never idle, for all heads and batch entries.
   struct PassCosts {
     RowKind rows;
     double item_heads;  ///< heads and batch entries that have items of their own
     double tile, mask, item, lone;
   };
+  /// Whole turns of all blocks over those that would do if items could be cut.
+  [[nodiscard]] double turns_over_items(std::size_t pass, double items) const;
+
+  const Problem& grid_;
   std::int64_t columns_, extra_kv_;
   double places_, warpgroups_;
+  double short_mask_, idle_loss_, launch_seconds_;
+  double copy_seconds_;   ///< of one copy for each tensor and chunk, for all heads and batch entries
   double aside_seconds_;  ///< gradients of extra tokens; clearing and rounding sums of dQ
   double byte_seconds_;   ///< of a token that is loaded, and added to, for all heads and batch entries
   std::vector<PassCosts> passes_;

@@ -194,17 +194,21 @@ class AxisTable {
 /// A tiling and its estimate.
 struct Estimate {
   double seconds;
+  Work work;  ///< of the first pass
   Tiling tiling;
 };
 
 /// The best tilings seen so far, at most `count`.
 class Shortlist {
  public:
-  explicit Shortlist(std::size_t count) : count_(count) {}
+  /// Nothing is wanted that takes `within` times as long as the best so far.
+  explicit Shortlist(std::size_t count, double within) : count_(count), within_(within) {
+    best_.reserve(std::min<std::size_t>(count, 64));
+  }
 
   /// What does not take less is not wanted.
   [[nodiscard]] double limit() const {
-    return best_.size() < count_ ? std::numeric_limits<double>::infinity() : best_.front().seconds;
+    return best_.size() < count_ ? within_least_ : std::min(best_.front().seconds, within_least_);
   }
   void add(const Estimate& estimate) {
     if (estimate.seconds >= limit()) return;
@@ -214,18 +218,18 @@ class Shortlist {
     }
     best_.push_back(estimate);
     std::ranges::push_heap(best_, {}, &Estimate::seconds);
+    within_least_ = std::min(within_least_, within_ * estimate.seconds);
   }
   /// The best first.
-  [[nodiscard]] std::vector<Tiling> tilings() {
+  [[nodiscard]] std::span<const Estimate> estimates() {
     std::ranges::sort(best_, {}, &Estimate::seconds);
-    std::vector<Tiling> tilings;
-    tilings.reserve(best_.size());
-    for (const Estimate& estimate : best_) tilings.push_back(estimate.tiling);
-    return tilings;
+    return best_;
   }
 
  private:
   std::size_t count_;
+  double within_;
+  double within_least_ = std::numeric_limits<double>::infinity();
   std::vector<Estimate> best_;  // a heap with the worst in front
 };
 
@@ -259,11 +263,25 @@ class ClassSearch {
     }
     tile_costs_.reserve(tiles_.places().size());
     for (const BoxList::Places& tile : tiles_.places()) {
-      tile_costs_.push_back(model_.tile(volume(tiles_.shape(tile))));
+      tile_costs_.push_back(model_.tile(tiles_.shape(tile)));
     }
   }
 
-  void add_starts(std::vector<Start>& starts) {
+  /// Adds the `most` starts of the least bounds.
+  void add_starts(std::vector<Start>& starts, std::size_t most) {
+    const std::ptrdiff_t others = std::ssize(starts);
+    const auto add = [&](const Start& start) {
+      const auto first = starts.begin() + others;  // of a heap with the worst in front, once it is full
+      if (starts.size() - others < most) {
+        starts.push_back(start);
+        if (starts.size() - others == most)
+          std::ranges::make_heap(starts.begin() + others, starts.end(), {}, &Start::least);
+      } else if (start.least < first->least) {
+        std::ranges::pop_heap(first, starts.end(), {}, &Start::least);
+        starts.back() = start;
+        std::ranges::push_heap(first, starts.end(), {}, &Start::least);
+      }
+    };
     using Items = std::array<std::vector<double>, 3>;
     Items of_boxes, of_blocks;
     for (int a = 0; a < 3; ++a) {
@@ -283,7 +301,7 @@ class ClassSearch {
           const double idling = model_.idling(pass, items);
           least += model_.fixed_seconds(pass, items, idling) + model_.visit_seconds(pass, idling) * tiles[pass];
         }
-        starts.push_back({least, items, this, box, axis});
+        add({least, items, this, box, axis});
       }
     }
   }
@@ -352,8 +370,9 @@ class ClassSearch {
   void add_tiling(const Start& start, std::size_t tile, const std::array<double, kPasses>& idling, Shortlist& best) {
     const BoxList::Places& places = tiles_.places()[tile];
     double seconds = 0;
+    std::array<Work, kPasses> works;
     for (std::size_t pass = 0; pass < kPasses; ++pass) {
-      Work work;
+      Work& work = works[pass];
       for (int a = 0; a < 3; ++a) work *= table(pass, a == start.axis, a).work(start.box[a], places[a]);
       seconds += model_.seconds(pass, work, tile_costs_[tile], idling[pass]);
     }
@@ -364,7 +383,7 @@ class ClassSearch {
                   .rows = kWarpgroupRows,
                   .columns = size_.columns};
     tiling.block[start.axis] = size_.warpgroups;
-    best.add({seconds, tiling});
+    best.add({seconds, works.front(), tiling});
   }
 
   const Problem& grid_;
@@ -384,28 +403,41 @@ Shape members_of(const Problem& grid) {
   return members;
 }
 
+/// Tilings by the model without the order in which items are dealt out.
 template <std::size_t kPasses>
-std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
+Shortlist shortlist(const Problem& grid, Method method, std::size_t count, double within) {
   using Search = ClassSearch<kPasses>;
-  constexpr std::size_t kMostStarts = 48;  // looked at where one tiling is wanted: the others hardly ever hold it
+  // Looked at where few tilings are wanted: the others hardly ever hold them. As many of each class, since bounds leave
+  // out masks, which cost one class more than the other.
+  constexpr std::size_t kMostStarts = 48;
+  constexpr std::size_t kFew = 8;
   const Shape members = members_of(grid);
   const BoxList boxes(boxes_of(grid, members, least_box_volume(grid, members)), kWarpgroupRows);
   std::vector<Search> searches;
   searches.reserve(classes_of(method).size());  // starts point at them
-  std::vector<typename Search::Start> starts;
   for (const KernelClass& size : classes_of(method)) {
-    if (size.dim != dim_of_class(grid, method)) continue;
-    searches.emplace_back(grid, method, size, members, boxes).add_starts(starts);
+    if (size.dim == dim_of_class(grid, method)) searches.emplace_back(grid, method, size, members, boxes);
   }
-  Shortlist best(count);
-  const std::size_t looks = count == 1 ? std::min(kMostStarts, starts.size()) : starts.size();
-  std::ranges::partial_sort(starts, starts.begin() + static_cast<std::ptrdiff_t>(looks), {}, &Search::Start::least);
-  starts.resize(looks);
+  const std::size_t most = count <= kFew ? kMostStarts / searches.size() : std::numeric_limits<std::size_t>::max();
+  std::vector<typename Search::Start> starts;
+  if (count <= kFew) starts.reserve(kMostStarts);
+  for (Search& search : searches) search.add_starts(starts, most);
+  std::ranges::sort(starts, {}, &Search::Start::least);
+  Shortlist best(count, within);
   for (const auto& start : starts) {
     if (start.least >= best.limit()) break;
     start.search->add_tilings(start, best);
   }
-  return best.tilings();
+  return best;
+}
+
+template <std::size_t kPasses>
+std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
+  Shortlist best = shortlist<kPasses>(grid, method, count, std::numeric_limits<double>::infinity());
+  std::vector<Tiling> tilings;
+  tilings.reserve(best.estimates().size());
+  for (const Estimate& estimate : best.estimates()) tilings.push_back(estimate.tiling);
+  return tilings;
 }
 
 Status supports(const Problem& grid, std::int64_t most_dim) {
@@ -457,6 +489,11 @@ double multiply_adds_of_pass(const Problem& grid, Method method, const KernelCla
   return products_over_keys(method, size) == 4 ? 2 * forward : backward;
 }
 
+/// With the order in which blocks get items.
+double seconds_as_dealt(const CostModel& model, const Tiling& tiling, const Work& work) {
+  return model.seconds(0, work, model.tile(tiling.key_tile), model.idling_as_dealt(tiling, work.items));
+}
+
 Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   constexpr std::int64_t kMostBlocks = 1024;  // more along an axis are not looked at one by one
   const KernelClass& size = *class_of(grid, method, volume(tiling.block));
@@ -486,7 +523,9 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
     const double extra_pairs = static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
     cost.visited_multiply_adds += 2 * multiply_adds(grid, Operation::forward, extra_pairs);
   }
-  cost.seconds = CostModel(grid, method, size).seconds(std::span(works).first(passes.size()), tile_volume);
+  const CostModel model(grid, method, size);
+  cost.seconds = method == Method::forward ? seconds_as_dealt(model, tiling, works.front())
+                                           : model.seconds(std::span(works).first(passes.size()), tiling.key_tile);
   return cost;
 }
 
@@ -514,7 +553,21 @@ Status backward_one_pass_accepts(const Problem& grid, const Tiling& tiling) {
   return accepts(grid, Method::backward_one_pass, tiling);
 }
 
-Tiling forward_tiling(const Problem& grid) { return forward_tilings(grid, 1).front(); }
+Tiling forward_tiling(const Problem& grid) {
+  constexpr std::size_t kCandidates = 4;
+  constexpr double kWithin = 1.05;  // the order of items seldom makes up for more
+  Shortlist candidates = shortlist<1>(grid, Method::forward, kCandidates, kWithin);
+  const Tiling* best = nullptr;
+  double least = std::numeric_limits<double>::infinity();
+  for (const Estimate& estimate : candidates.estimates()) {
+    const KernelClass& size = *class_of(grid, Method::forward, volume(estimate.tiling.block));
+    const double seconds = seconds_as_dealt({grid, Method::forward, size}, estimate.tiling, estimate.work);
+    if (seconds >= least) continue;
+    least = seconds;
+    best = &estimate.tiling;
+  }
+  return *best;
+}
 
 Tiling backward_tiling(const Problem& grid) { return backward_tilings(grid, 1).front(); }
 
