@@ -251,63 +251,6 @@ TEST(Sm90CostModel, CountsTheWorkAlongAnAxis) {
   }
 }
 
-/// `CostModel::idling_as_dealt`, item by item in the order of the kernels.
-double idling_as_dealt(const Problem& grid, const CostModel& model, const Tiling& tiling, const KernelClass& size,
-                       double items) {
-  constexpr int kMultiprocessors = 132;
-  constexpr double kMany = 1e9;  // of idling: nothing else is as long
-  const CostModel::Tile tile = model.tile(tiling.key_tile);
-  const TiledGrid tiles(grid, tiling);
-  const int places = kMultiprocessors * size.blocks;
-  std::vector<double> busy(std::min(tiles.items, places));
-  for (int i = 0; i < tiles.items; ++i) {
-    const WorkItem item(tiles, i);
-    Work work{1, 1, 0, 0};
-    for (int w = 0; w < size.warpgroups; ++w) {
-      double visited = 1;
-      double unmasked = 1;
-      for (int a = 0; a < 3; ++a) {
-        const AxisShare share = axis_share<RowKind::queries>(tiles, a, item.group[a], item.origin[a], w);
-        if (w == 0) work.loaded *= share.column_tiles;
-        visited *= share.needed.size();
-        unmasked *= share.unmasked.size();
-      }
-      work.visited += visited;
-      work.unmasked += unmasked;
-    }
-    if (work.loaded > 0) busy[i % busy.size()] += model.seconds(0, work, tile, kMany);
-  }
-  double sum = 0;
-  for (const double seconds : busy) sum += seconds;
-  const double loss = (model.idling(0, 1.0 / static_cast<double>(grid.batch * grid.heads)) - 1) / (places - 1);
-  return items > 0 ? 1 + loss * (std::ranges::max(busy) * places / sum - 1) : 1;
-}
-
-TEST(Sm90CostModel, DealsItemsAsTheKernelsDo) {
-  check::Random random(7);
-  int uneven = 0;
-  for (int n = 0; n < 300; ++n) {
-    Problem problem = random_problem(random);
-    problem.dim = problem.dim_v = random.one_of<std::int64_t>({32, 64, 128});
-    problem.batch = random.between(1, 4);
-    for (const Tiling& tiling : forward_tilings(problem, 3)) {
-      const std::int64_t warpgroups = tiling.block[0] * tiling.block[1] * tiling.block[2];
-      const auto size = std::ranges::find_if(
-          kForwardClasses, [&](const KernelClass& c) { return c.dim == problem.dim && c.warpgroups == warpgroups; });
-      const CostModel model(problem, Method::forward, *size);
-      double items = 1;
-      for (int a = 0; a < 3; ++a) items *= blocks_along(problem, a, tiling.query_tile[a] * tiling.block[a]);
-      if (work_items(problem, tiling) > 2000) continue;  // of which the model looks at some
-      const double dealt = model.idling_as_dealt(tiling, items);
-      EXPECT_NEAR(dealt, idling_as_dealt(problem, model, tiling, *size, items), 1e-6 * dealt)
-          << to_string(problem) << " box " << tiling.query_tile[0] << " " << tiling.query_tile[1] << " "
-          << tiling.query_tile[2];
-      if (dealt > 1.01 * model.idling(0, items)) ++uneven;
-    }
-  }
-  EXPECT_GT(uneven, 20);
-}
-
 TEST(Sm90Planner, ChoosesTilesThatTheKernelAccepts) {
   check::Random random(3);
   for (int n = 0; n < 300; ++n) {

@@ -51,8 +51,6 @@ constexpr double kBackwardLone = 0.6;
 /// than to decide between tilings that are equal otherwise.
 constexpr double kForwardShortMask = 1.026;
 constexpr double kBackwardShortMask = 1.3;
-/// In more turns than that blocks get much the same: of 193 tilings near the fastest the last one took at most 7% more.
-constexpr double kMostTurns = 32;
 /// How much of the time in which the last blocks work is lost; meanwhile the others leave them power and memory.
 constexpr double kForwardIdleLoss = 0.86;
 constexpr double kBackwardIdleLoss = 0.7;
@@ -103,67 +101,6 @@ Middle middle_of(const AxisWindow& axis, RowKind rows) {
   const std::int64_t begin = ((half - stride / 2) / stride + 1) * stride;
   return {begin, std::max(begin, ceil_div(latest, stride) * stride), true, true};
 }
-
-/// What each block along one axis comes to, one after the other: for the larger dilation groups, and for the others.
-struct DealtAxis {
-  struct Sizes {
-    double loaded = 0, visited = 0, unmasked = 0;  ///< as in Work; visited and unmasked by all of its boxes
-  };
-
-  DealtAxis() = default;
-  /// Of the first `most` blocks.
-  DealtAxis(const Problem& grid, int axis, RowKind rows, const Tiling& tiling, std::int64_t most) {
-    const std::int64_t box = tiling.query_tile[axis];
-    const std::int64_t tile = tiling.key_tile[axis];
-    const std::int64_t block = box * tiling.block[axis];
-    blocks = ceil_div(group_members(grid.layout[axis], grid.dilation[axis], std::int64_t{0}), block);
-    larger_groups = grid.layout[axis] % grid.dilation[axis];
-    const double reciprocal = 1.0 / static_cast<double>(tile);
-    for (const bool larger : {false, true}) {
-      if (larger && larger_groups == 0) continue;
-      std::vector<Sizes>& row = sizes[larger ? 1 : 0];
-      row.resize(std::min(blocks, most));
-      const AxisWindow window = axis_window(grid, axis, larger ? 0 : grid.dilation[axis] - 1);
-      const Middle middle = middle_of(window, rows);
-      const bool repeats = window.stride / std::gcd(block, window.stride) == 1;
-      std::int64_t same = -1;  // a block of the middle, where all see the same
-      for (std::int64_t n = 0; n < std::ssize(row); ++n) {
-        const std::int64_t begin = n * block;
-        const std::int64_t end = std::min(begin + block, window.members);
-        if (begin >= end) break;  // of a smaller group
-        const bool in_middle =
-            repeats && begin >= middle.begin && begin + block <= std::min(middle.end, window.members);
-        if (in_middle && same >= 0) {
-          row[n] = row[same];
-          continue;
-        }
-        if (in_middle) same = n;
-        const Interval of_block = sight(window, rows, {begin, end}).some;
-        Sizes& to = row[n];
-        to.loaded = quotient_up(static_cast<double>(of_block.size()), reciprocal);
-        for (std::int64_t b = begin; b < end; b += box) {
-          const auto [some, all] = sight(window, rows, {b, std::min(b + box, end)});
-          if (some.size() == 0) continue;
-          const auto from_corner = [&](std::int64_t token) { return static_cast<double>(token - of_block.begin); };
-          to.visited += quotient_up(from_corner(some.end), reciprocal) - quotient(from_corner(some.begin), reciprocal);
-          to.unmasked += std::max(quotient(std::max(from_corner(all.end), 0.0), reciprocal) -
-                                      quotient_up(from_corner(all.begin), reciprocal),
-                                  0);
-        }
-      }
-    }
-  }
-  [[nodiscard]] std::span<const Sizes> of_group(std::int64_t group) const {
-    return sizes[group < larger_groups ? 1 : 0];
-  }
-
-  std::int64_t blocks = 0;
-  std::int64_t larger_groups = 0;
-  std::array<std::vector<Sizes>, 2> sizes;
-};
-
-/// Of any class, that share a multiprocessor.
-constexpr int kMostBlocks = std::ranges::max(kForwardClasses, {}, &KernelClass::blocks).blocks;
 
 std::span<const ClassCosts> costs_of(Method method) {
   if (method == Method::forward) return kForwardCosts;
@@ -346,77 +283,10 @@ CostModel::Tile CostModel::tile(const PerAxis<std::int64_t>& shape) const {
           copies > 1 ? static_cast<double>(copies) : 0, volume == columns_};
 }
 
-double CostModel::turns_over_items(std::size_t pass, double items) const {
+double CostModel::idling(std::size_t pass, double items) const {
   const double all = passes_[pass].item_heads * items;
   const std::int64_t turns = static_cast<std::int64_t>((all - 1) / places_) + 1;  // all / places_ rounded up
-  return static_cast<double>(turns) * places_ / all;
-}
-
-double CostModel::idling(std::size_t pass, double items) const {
-  return 1 + idle_loss_ * (turns_over_items(pass, items) - 1);
-}
-
-double CostModel::idling_as_dealt(const Tiling& tiling, double items) const {
-  const PassCosts& costs = passes_.front();
-  if (costs.item_heads * items > kMostTurns * places_) return idling(0, items);
-  const auto heads = static_cast<std::int64_t>(costs.item_heads);
-  std::array<DealtAxis, 3> axes;
-  std::int64_t all = heads;
-  for (int a = 0; a < 3; ++a) {
-    axes[a] = DealtAxis(grid_, a, costs.rows, tiling, kMostDealt);
-    all *= grid_.dilation[a] * axes[a].blocks;
-  }
-  // Whole turns of all blocks, or all items.
-  const auto places = static_cast<std::int64_t>(places_);
-  const std::int64_t blocks = std::min(all, places);
-  const std::int64_t dealt = std::min(all, std::max(kMostDealt / blocks, std::int64_t{1}) * blocks);
-  const double extra = tile(tiling.key_tile).extra;
-  const bool full = tile(tiling.key_tile).full;
-
-  // The items of one head, as WorkItem orders them: dilation groups, then blocks.
-  std::vector<double> items_of_head;
-  items_of_head.reserve(std::min(all / heads, dealt));
-  const PerAxis<std::int64_t>& groups = grid_.dilation;
-  const double mask = full ? costs.mask : costs.mask * short_mask_;
-  const double tile_or_mask = costs.tile + mask - costs.lone;
-  const double fixed = costs.item + extra * warpgroups_ * (costs.tile + mask);
-  const auto left = [&] { return dealt - std::ssize(items_of_head); };
-  for (std::int64_t g = 0; g < groups[0] * groups[1] * groups[2] && left() > 0; ++g) {
-    const auto x_row = axes[0].of_group(g / (groups[1] * groups[2]));
-    const auto y_row = axes[1].of_group(g / groups[2] % groups[1]);
-    const auto z_row = axes[2].of_group(g % groups[2]);
-    for (std::size_t n = 0; n < x_row.size() * y_row.size() && left() > 0; ++n) {
-      const DealtAxis::Sizes& x = x_row[n / y_row.size()];
-      const DealtAxis::Sizes& y = y_row[n % y_row.size()];
-      const double visited = x.visited * y.visited * tile_or_mask;
-      const double loaded = x.loaded * y.loaded * warpgroups_ * costs.lone;
-      const double unmasked = full ? x.unmasked * y.unmasked * mask : 0;
-      for (const DealtAxis::Sizes& z : z_row.first(std::min(std::ssize(z_row), left()))) {
-        const double seconds = fixed + visited * z.visited + loaded * z.loaded - unmasked * z.unmasked;
-        items_of_head.push_back(x.loaded * y.loaded * z.loaded > 0 ? seconds : 0);
-      }
-    }
-  }
-  std::array<double, static_cast<std::size_t>(kMultiprocessors) * kMostBlocks> busy{};
-  std::int64_t block = 0;
-  for (std::int64_t done = 0; done < dealt;) {
-    const std::int64_t at = done % std::ssize(items_of_head);
-    const std::int64_t count = std::min({dealt - done, std::ssize(items_of_head) - at, blocks - block});
-    for (std::int64_t i = 0; i < count; ++i) busy[block + i] += items_of_head[at + i];
-    done += count;
-    block = block + count == blocks ? 0 : block + count;
-  }
-  double sum = 0;
-  double longest = 0;
-  for (const double seconds : std::span(busy).first(blocks)) {
-    sum += seconds;
-    longest = std::max(longest, seconds);
-  }
-  if (sum == 0) return idling(0, items);
-  // Where some turns were looked at, the last one is as full as that of all items.
-  const double uneven =
-      dealt < all ? longest * static_cast<double>(blocks) / sum * turns_over_items(0, items) : longest * places_ / sum;
-  return 1 + idle_loss_ * (std::max(uneven, 1.0) - 1);
+  return 1 + idle_loss_ * (static_cast<double>(turns) * places_ / all - 1);
 }
 
 double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const {

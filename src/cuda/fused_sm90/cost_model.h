@@ -89,9 +89,6 @@ class CostModel {
 
   /// Time with the turns that blocks take at a multiprocessor's items over that which would do if items could be cut.
   [[nodiscard]] double idling(std::size_t pass, double items) const;
-  /// The same, seen closer, of the first pass: item i goes to block i modulo the number of blocks, and some blocks get
-  /// more of the larger items. Looks at about `kMostDealt` items.
-  [[nodiscard]] double idling_as_dealt(const Tiling& tiling, double items) const;
   /// Of the pass of that number, with `idling` for the items of the work.
   [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const;
   /// What `items` take without their tiles.
@@ -102,17 +99,12 @@ class CostModel {
   [[nodiscard]] double seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape) const;
 
  private:
-  static constexpr std::int64_t kMostDealt = 2112;
-
   /// Seconds of a multiprocessor that is never idle, for all heads and batch entries.
   struct PassCosts {
     RowKind rows;
     double item_heads;  ///< heads and batch entries that have items of their own
     double tile, mask, item, lone;
   };
-  /// Whole turns of all blocks over those that would do if items could be cut.
-  [[nodiscard]] double turns_over_items(std::size_t pass, double items) const;
-
   const Problem& grid_;
   std::int64_t columns_, extra_kv_;
   double places_, warpgroups_;

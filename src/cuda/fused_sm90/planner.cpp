@@ -194,21 +194,17 @@ class AxisTable {
 /// A tiling and its estimate.
 struct Estimate {
   double seconds;
-  Work work;  ///< of the first pass
   Tiling tiling;
 };
 
 /// The best tilings seen so far, at most `count`.
 class Shortlist {
  public:
-  /// Nothing is wanted that takes `within` times as long as the best so far.
-  explicit Shortlist(std::size_t count, double within) : count_(count), within_(within) {
-    best_.reserve(std::min<std::size_t>(count, 64));
-  }
+  explicit Shortlist(std::size_t count) : count_(count) { best_.reserve(std::min<std::size_t>(count, 64)); }
 
   /// What does not take less is not wanted.
   [[nodiscard]] double limit() const {
-    return best_.size() < count_ ? within_least_ : std::min(best_.front().seconds, within_least_);
+    return best_.size() < count_ ? std::numeric_limits<double>::infinity() : best_.front().seconds;
   }
   void add(const Estimate& estimate) {
     if (estimate.seconds >= limit()) return;
@@ -218,18 +214,18 @@ class Shortlist {
     }
     best_.push_back(estimate);
     std::ranges::push_heap(best_, {}, &Estimate::seconds);
-    within_least_ = std::min(within_least_, within_ * estimate.seconds);
   }
   /// The best first.
-  [[nodiscard]] std::span<const Estimate> estimates() {
+  [[nodiscard]] std::vector<Tiling> tilings() {
     std::ranges::sort(best_, {}, &Estimate::seconds);
-    return best_;
+    std::vector<Tiling> tilings;
+    tilings.reserve(best_.size());
+    for (const Estimate& estimate : best_) tilings.push_back(estimate.tiling);
+    return tilings;
   }
 
  private:
   std::size_t count_;
-  double within_;
-  double within_least_ = std::numeric_limits<double>::infinity();
   std::vector<Estimate> best_;  // a heap with the worst in front
 };
 
@@ -370,9 +366,8 @@ class ClassSearch {
   void add_tiling(const Start& start, std::size_t tile, const std::array<double, kPasses>& idling, Shortlist& best) {
     const BoxList::Places& places = tiles_.places()[tile];
     double seconds = 0;
-    std::array<Work, kPasses> works;
     for (std::size_t pass = 0; pass < kPasses; ++pass) {
-      Work& work = works[pass];
+      Work work;
       for (int a = 0; a < 3; ++a) work *= table(pass, a == start.axis, a).work(start.box[a], places[a]);
       seconds += model_.seconds(pass, work, tile_costs_[tile], idling[pass]);
     }
@@ -383,7 +378,7 @@ class ClassSearch {
                   .rows = kWarpgroupRows,
                   .columns = size_.columns};
     tiling.block[start.axis] = size_.warpgroups;
-    best.add({seconds, works.front(), tiling});
+    best.add({seconds, tiling});
   }
 
   const Problem& grid_;
@@ -403,14 +398,12 @@ Shape members_of(const Problem& grid) {
   return members;
 }
 
-/// Tilings by the model without the order in which items are dealt out.
 template <std::size_t kPasses>
-Shortlist shortlist(const Problem& grid, Method method, std::size_t count, double within) {
+std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
   using Search = ClassSearch<kPasses>;
-  // Looked at where few tilings are wanted: the others hardly ever hold them. As many of each class, since bounds leave
-  // out masks, which cost one class more than the other.
+  // Looked at where one tiling is wanted: the others hardly ever hold it. As many of each class, since bounds leave out
+  // masks, which cost one class more than the other.
   constexpr std::size_t kMostStarts = 48;
-  constexpr std::size_t kFew = 8;
   const Shape members = members_of(grid);
   const BoxList boxes(boxes_of(grid, members, least_box_volume(grid, members)), kWarpgroupRows);
   std::vector<Search> searches;
@@ -418,26 +411,17 @@ Shortlist shortlist(const Problem& grid, Method method, std::size_t count, doubl
   for (const KernelClass& size : classes_of(method)) {
     if (size.dim == dim_of_class(grid, method)) searches.emplace_back(grid, method, size, members, boxes);
   }
-  const std::size_t most = count <= kFew ? kMostStarts / searches.size() : std::numeric_limits<std::size_t>::max();
+  const std::size_t most = count == 1 ? kMostStarts / searches.size() : std::numeric_limits<std::size_t>::max();
   std::vector<typename Search::Start> starts;
-  if (count <= kFew) starts.reserve(kMostStarts);
+  if (count == 1) starts.reserve(kMostStarts);
   for (Search& search : searches) search.add_starts(starts, most);
   std::ranges::sort(starts, {}, &Search::Start::least);
-  Shortlist best(count, within);
+  Shortlist best(count);
   for (const auto& start : starts) {
     if (start.least >= best.limit()) break;
     start.search->add_tilings(start, best);
   }
-  return best;
-}
-
-template <std::size_t kPasses>
-std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
-  Shortlist best = shortlist<kPasses>(grid, method, count, std::numeric_limits<double>::infinity());
-  std::vector<Tiling> tilings;
-  tilings.reserve(best.estimates().size());
-  for (const Estimate& estimate : best.estimates()) tilings.push_back(estimate.tiling);
-  return tilings;
+  return best.tilings();
 }
 
 Status supports(const Problem& grid, std::int64_t most_dim) {
@@ -489,11 +473,6 @@ double multiply_adds_of_pass(const Problem& grid, Method method, const KernelCla
   return products_over_keys(method, size) == 4 ? 2 * forward : backward;
 }
 
-/// With the order in which blocks get items.
-double seconds_as_dealt(const CostModel& model, const Tiling& tiling, const Work& work) {
-  return model.seconds(0, work, model.tile(tiling.key_tile), model.idling_as_dealt(tiling, work.items));
-}
-
 Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   constexpr std::int64_t kMostBlocks = 1024;  // more along an axis are not looked at one by one
   const KernelClass& size = *class_of(grid, method, volume(tiling.block));
@@ -523,9 +502,7 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
     const double extra_pairs = static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
     cost.visited_multiply_adds += 2 * multiply_adds(grid, Operation::forward, extra_pairs);
   }
-  const CostModel model(grid, method, size);
-  cost.seconds = method == Method::forward ? seconds_as_dealt(model, tiling, works.front())
-                                           : model.seconds(std::span(works).first(passes.size()), tiling.key_tile);
+  cost.seconds = CostModel(grid, method, size).seconds(std::span(works).first(passes.size()), tiling.key_tile);
   return cost;
 }
 
@@ -553,21 +530,7 @@ Status backward_one_pass_accepts(const Problem& grid, const Tiling& tiling) {
   return accepts(grid, Method::backward_one_pass, tiling);
 }
 
-Tiling forward_tiling(const Problem& grid) {
-  constexpr std::size_t kCandidates = 4;
-  constexpr double kWithin = 1.05;  // the order of items seldom makes up for more
-  Shortlist candidates = shortlist<1>(grid, Method::forward, kCandidates, kWithin);
-  const Tiling* best = nullptr;
-  double least = std::numeric_limits<double>::infinity();
-  for (const Estimate& estimate : candidates.estimates()) {
-    const KernelClass& size = *class_of(grid, Method::forward, volume(estimate.tiling.block));
-    const double seconds = seconds_as_dealt({grid, Method::forward, size}, estimate.tiling, estimate.work);
-    if (seconds >= least) continue;
-    least = seconds;
-    best = &estimate.tiling;
-  }
-  return *best;
-}
+Tiling forward_tiling(const Problem& grid) { return forward_tilings(grid, 1).front(); }
 
 Tiling backward_tiling(const Problem& grid) { return backward_tilings(grid, 1).front(); }
 

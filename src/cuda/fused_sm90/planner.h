@@ -28,8 +28,7 @@ Tiling forward_tiling(const Problem& grid);
 Tiling backward_tiling(const Problem& grid);
 Tiling backward_one_pass_tiling(const Problem& grid);
 
-/// The `count` tilings of the least estimated times, or all where there are fewer; the least first. Forward these are
-/// estimates without the order in which blocks get items, by which `forward_tiling` chooses among the first.
+/// The `count` tilings of the least estimated times, or all where there are fewer; the least first.
 std::vector<Tiling> forward_tilings(const Problem& grid, std::size_t count);
 std::vector<Tiling> backward_tilings(const Problem& grid, std::size_t count);
 std::vector<Tiling> backward_one_pass_tilings(const Problem& grid, std::size_t count);

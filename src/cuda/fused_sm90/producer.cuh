@@ -38,9 +38,18 @@ class Producer {
 
   __device__ void run() {
     if (p_.by_copy_engine && warp() >= kRoles) return;
+    // In each turn blocks take items that follow each other, so that they share halos, but none the same place among
+    // them as before: where an axis is cut into few parts, it would get the same one, and perhaps the longest, every
+    // time.
+    constexpr int kStep = 37;  // shares no factor with the number of blocks
+    const int blocks = static_cast<int>(gridDim.x);
+    int place = static_cast<int>(blockIdx.x);
 #pragma unroll 1
-    for (int i = static_cast<int>(blockIdx.x); i < p_.grid.items; i += static_cast<int>(gridDim.x)) {
-      const WorkItem item(p_.grid, i);
+    for (int turn = 0; turn < p_.grid.items; turn += blocks) {
+      const int number = turn + place;
+      place = place + kStep < blocks ? place + kStep : place + kStep - blocks;
+      if (number >= p_.grid.items) continue;
+      const WorkItem item(p_.grid, number);
       const AxisShare along =
           axis_share<Config::kRows>(p_.grid, axis_, of_axis(item.group), of_axis(item.origin), warpgroup_);
       const Share share = share_of(along);

@@ -140,6 +140,10 @@ struct TiledGrid {
   VICINAL_HOST_DEVICE constexpr int loop_axis(int loop) const {
     return loop == 0 ? split_axis : (loop <= split_axis ? loop - 1 : loop);
   }
+  /// Of numbers for each loop, that of an axis.
+  VICINAL_HOST_DEVICE constexpr int of_axis(const int (&loops)[3], int axis) const {
+    return axis == split_axis ? loops[0] : (axis == loop_axis(1) ? loops[1] : loops[2]);
+  }
 };
 
 /// One work item.
@@ -152,12 +156,14 @@ struct WorkItem {
   VICINAL_HOST_DEVICE WorkItem(const TiledGrid& grid, int item) {
     // Tiles fastest, so that those which run together share the columns of their halos. The split axis last: they pass
     // over their halos along it, and want the same part of it at the same time.
+    int at[3];
     for (int loop = 2; loop >= 0; --loop) {
-      const int a = grid.loop_axis(loop);
-      const int rest = item / grid.axes[a].tiles;
-      origin[a] = (item - rest * grid.axes[a].tiles) * grid.axes[a].row_tile;
+      const TiledAxis& axis = grid.axes[grid.loop_axis(loop)];
+      const int rest = item / axis.tiles;
+      at[loop] = (item - rest * axis.tiles) * axis.row_tile;
       item = rest;
     }
+    for (int a = 0; a < 3; ++a) origin[a] = grid.of_axis(at, a);
     for (int a = 2; a >= 0; --a) {
       const int rest = item / grid.axes[a].groups;
       group[a] = item - rest * grid.axes[a].groups;
@@ -216,7 +222,7 @@ struct ColumnTileCursor {
 
   /// Tile along an axis of the grid.
   VICINAL_HOST_DEVICE constexpr int along(const TiledGrid& grid, int axis) const {
-    return axis == grid.split_axis ? at[0] : (axis == grid.loop_axis(1) ? at[1] : at[2]);
+    return grid.of_axis(at, axis);
   }
 };
 
