@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -18,6 +19,17 @@ struct Tokens {
   PerAxis<std::int64_t> extent;
   std::int64_t batch;
 };
+
+/// The largest power of two, of bytes and at most 16, at multiples of which all rows of a tensor begin.
+int row_alignment(const View& view) {
+  const auto size = static_cast<std::int64_t>(size_of(view.dtype));
+  auto bits = reinterpret_cast<std::uintptr_t>(view.data) | static_cast<std::uintptr_t>(kTensorMapAlignment);
+  const auto add = [&](std::int64_t stride) { bits |= static_cast<std::uintptr_t>(stride * size); };
+  add(view.batch_stride);
+  add(view.head_stride);
+  std::ranges::for_each(view.axis_stride, add);
+  return 1 << std::countr_zero(bits);
+}
 
 /// Whether the copy engine can read a tensor: it wants alignment, takes no negative strides, and has coordinates of 32
 /// bits, of which that of the head is counted in elements.
@@ -59,11 +71,8 @@ Source source(const Tokens& tokens, const std::array<int, 3>& box, const PerAxis
 }  // namespace
 
 bool has_wide_rows(const View& view, std::int64_t dim) {
-  constexpr std::int64_t kBytes = kTensorMapAlignment;
   const auto size = static_cast<std::int64_t>(size_of(view.dtype));
-  const auto fits = [=](std::int64_t stride) { return stride * size % kBytes == 0; };
-  return reinterpret_cast<std::uintptr_t>(view.data) % kBytes == 0 && dim * size % kBytes == 0 &&
-         fits(view.batch_stride) && fits(view.head_stride) && std::ranges::all_of(view.axis_stride, fits);
+  return row_alignment(view) == kTensorMapAlignment && dim * size % kTensorMapAlignment == 0;
 }
 
 Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views) {
@@ -81,11 +90,11 @@ Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows
   const Tokens extra_value{views.extra_value, grid.dim_v, column_heads, extras, grid.batch};
 
   p.by_copy_engine = true;
-  p.wide_copies = true;
+  p.copied_bytes = kTensorMapAlignment;
   for (const Tokens* tokens : {&row[0], &row[1], &key, &value, &extra_key, &extra_value}) {
     if (!tokens->view) continue;
     p.by_copy_engine = p.by_copy_engine && takes(*tokens);
-    p.wide_copies = p.wide_copies && has_wide_rows(tokens->view, tokens->dim);
+    p.copied_bytes = std::min(p.copied_bytes, row_alignment(tokens->view));
   }
 
   const auto box_of = [](const TileShape& shape) { return std::array{shape.box[0], shape.box[1], shape.box[2]}; };

@@ -51,8 +51,8 @@ struct Parameters {
   float sign;           ///< of the scale: 1, 0 or -1; scores of the forward pass are multiplied by it
   float log2_scale;     ///< |scale| log2(e), or log2(e) where the scale is 0: exp(scale x) = exp2(log2_scale sign x)
   bool by_copy_engine;  ///< else the producer's threads copy
-  bool wide_copies;     ///< all sources may be read, and ...
-  bool wide_stores;     ///< ... all results written, 16 bytes at a time
+  int copied_bytes;     ///< at a time, at which rows of all sources begin: 16, 8, 4 or 2
+  bool wide_stores;     ///< all results may be written 16 bytes at a time
 };
 
 /// Tensors that a pass reads by tiles; those that it does without have no data.

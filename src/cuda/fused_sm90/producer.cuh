@@ -342,37 +342,97 @@ class Producer {
 
   template <int kRows>
   __device__ void fill_by_threads(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
-                                  const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128]) {
-    constexpr int kWidth = 8;
-    const int extra_tokens = p_.grid.extra_kv;
-    const int pieces = (dim + kWidth - 1) / kWidth;
-    const auto* data = static_cast<const Element*>(from.data);
-    for (int i = thread_; i < shape.volume * pieces; i += Config::kProducers) {
-      const int row = i / pieces;
-      const int piece = i - row * pieces;
-      int token[3] = {0, 0, origin.token[2] + row};
-      bool exists = token[2] < extra_tokens;
-      if (positions != nullptr) {
-        exists = true;
-        for (int a = 0; a < 3; ++a) {
-          token[a] = origin.token[a] + positions[row].along(a) * p_.grid.axes[a].dilation;
-          exists = exists && token[a] < p_.grid.axes[a].extent;
-        }
-      }
-      const std::uint32_t at = shared_address(&to[piece / 8][row][((piece ^ row) % 8) * 16]);
-      const int elements = exists ? smaller(kWidth, dim - piece * kWidth) : 0;
-      const Element* source = data;
-      if (exists) source += token_offset(from, origin.batch, token, origin.head) + piece * kWidth;
-      if (p_.wide_copies) {
-        copy_16(at, source, elements * static_cast<int>(sizeof(Element)));
+                                  const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
+    switch (p_.copied_bytes) {
+      case 16: return copy_rows<16>(from, dim, shape, positions, origin, to);
+      case 8: return copy_rows<8>(from, dim, shape, positions, origin, to);
+      case 4: return copy_rows<4>(from, dim, shape, positions, origin, to);
+      default: return copy_rows<2>(from, dim, shape, positions, origin, to);
+    }
+  }
+
+  /// Eight lanes find a row, once, and copy it: each lane a unit of every eight. (Rows found by one lane each and
+  /// handed round would cost fewer instructions, but shuffles in this loop make the whole producer spill.)
+  template <int kBytes, int kRows>
+  __device__ void copy_rows(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
+                            const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
+    constexpr int kLanes = 8;
+    constexpr int kUnit = kBytes == 2 ? 16 : kBytes;  // single elements are put together
+#pragma unroll 1
+    for (int row = thread_ / kLanes; row < shape.volume; row += Config::kProducers / kLanes) {
+      const int begin = computed_late(thread_) % kLanes * kUnit;
+      const int left = dim * static_cast<int>(sizeof(Element)) - begin;
+      bool exists;
+      const Element* found = find_row(from, row, positions, origin, exists);
+      const auto* source = reinterpret_cast<const std::uint8_t*>(found) + begin;
+      const std::uint32_t target = shared_address(&to[0][row][begin ^ row % 8 * 16]);
+      const int most = exists ? kUnit : 0;
+      if constexpr (kBytes == 2) {
+        copy_by_registers<kRows * 128>(target, source, left, most);
       } else {
-        std::uint32_t words[4] = {0, 0, 0, 0};
-        for (int e = 0; e < kWidth; ++e) {
-          if (e < elements) words[e / 2] |= static_cast<std::uint32_t>(source[e].bits) << (e % 2 * 16);
-        }
-        store_shared(at, uint4{words[0], words[1], words[2], words[3]});
+        copy_units<kBytes, kLanes * kBytes, kRows * 128>(target, source, left, most);
       }
     }
+  }
+
+  /// A row of a tile; where no token is there the tensor's first, of which nothing is read.
+  __device__ const Element* find_row(const View& from, int row, const PackedPosition* positions,
+                                     const TileOrigin& origin, bool& exists) const {
+    int token[3] = {0, 0, origin.token[2] + row};
+    exists = token[2] < p_.grid.extra_kv;
+    if (positions != nullptr) {
+      exists = true;
+      for (int a = 0; a < 3; ++a) {
+        token[a] = origin.token[a] + positions[row].along(a) * p_.grid.axes[a].dilation;
+        exists = exists && token[a] < p_.grid.axes[a].extent;
+      }
+    }
+    return static_cast<const Element*>(from.data) + (exists ? token_offset(from, origin.batch, token, origin.head) : 0);
+  }
+
+  /// A lane's units of a row, one every `kStep` bytes and at most `most` bytes of each; `left` to the row's end. The
+  /// rest of a unit becomes zero.
+  template <int kBytes, int kStep, int kChunkBytes>
+  __device__ static void copy_units(std::uint32_t to, const std::uint8_t* from, int left, int most) {
+#pragma unroll
+    for (int at = 0; at < Config::kChunks * 128; at += kStep) {
+      if (left <= at) break;
+      const std::uint32_t target = (to ^ at % 128) + at / 128 * kChunkBytes;
+      const int bytes = smaller(left - at, most);
+      if constexpr (kBytes == 16) copy_16(target, from + at, bytes);
+      if constexpr (kBytes == 8) copy_8(target, from + at, bytes);
+      if constexpr (kBytes == 4) copy_4(target, from + at, bytes);
+    }
+  }
+
+  /// The same where rows begin at any element, which no asynchronous copy takes: 16 bytes of each chunk, all elements
+  /// of two chunks on their way before the first is waited for.
+  template <int kChunkBytes>
+  __device__ static void copy_by_registers(std::uint32_t to, const std::uint8_t* from, int left, int most) {
+    constexpr int kAtOnce = 2;
+#pragma unroll
+    for (int chunk = 0; chunk < Config::kChunks; chunk += kAtOnce) {
+      if (left <= chunk * 128) break;
+      uint4 words[kAtOnce];
+#pragma unroll
+      for (int c = 0; c < kAtOnce; ++c) {
+        const int at = (chunk + c) * 128;
+        if (chunk + c < Config::kChunks) words[c] = elements_of(from + at, smaller(left - at, most));
+      }
+#pragma unroll
+      for (int c = 0; c < kAtOnce; ++c) {
+        if (chunk + c < Config::kChunks) store_shared(to + (chunk + c) * kChunkBytes, words[c]);
+      }
+    }
+  }
+
+  /// 16 bytes, of which the first `bytes` are read and the others are zero.
+  __device__ static uint4 elements_of(const std::uint8_t* from, int bytes) {
+    const auto* elements = reinterpret_cast<const Element*>(from);
+    std::uint32_t bits[8];
+#pragma unroll
+    for (int e = 0; e < 8; ++e) bits[e] = 2 * e < bytes ? elements[e].bits : 0;
+    return {bits[0] | bits[1] << 16, bits[2] | bits[3] << 16, bits[4] | bits[5] << 16, bits[6] | bits[7] << 16};
   }
 
   /// Waits for a stage that consumers give back, which they may do only when they hear of the tile that is on its way.

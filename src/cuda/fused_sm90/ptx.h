@@ -56,7 +56,7 @@ class Barrier {
         : "memory");
     return over != 0;
   }
-  /// Arrives when what this thread has asked for by copy_4 and copy_16 is there.
+  /// Arrives when what this thread has asked for by copy_16, copy_8 and copy_4 is there.
   __device__ void arrive_after_copies() {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(address()) : "memory");
   }
@@ -122,9 +122,12 @@ __device__ inline void meet(int barrier) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kThreads) : "memory");
 }
 
-/// 16 bytes, or 4, of which the first `bytes` are read and the others are zero, without a register between.
+/// 16 bytes, or 8, or 4, of which the first `bytes` are read and the others are zero, without a register between.
 __device__ inline void copy_16(std::uint32_t to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+__device__ inline void copy_8(std::uint32_t to, const void* from, int bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 __device__ inline void copy_4(std::uint32_t to, const void* from, int bytes) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
