@@ -415,6 +415,9 @@ TEST(Sm90Planner, CountsTheProductsOfOnePass) {
 
   p.extra_kv = 5;
   expect_refusal(backward_one_pass_supports(p), "extra_kv = 5; allowed: 0");
+  p.extra_kv = 0;
+  p.scale = 0;
+  expect_refusal(backward_one_pass_supports(p), "scale = 0; allowed: magnitudes from 1e-30");
 }
 
 TEST(Sm90Planner, HeadsThatShareKeysShareItems) {

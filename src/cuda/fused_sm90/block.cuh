@@ -101,7 +101,7 @@ struct QueryGradients<Config, true> {
   alignas(1024) std::uint8_t scores[Config::kStages][kQueryChunks][Config::kWarpgroups][kWarpgroupRows][128];
   /// dQ of a tile, on its way out: of each 32 elements the queries.
   alignas(1024) std::uint8_t sums[Config::kDim / kSumChunk][Config::kColumns][128];
-  int place[Config::kStages][5];  ///< of the tile of a stage in the sums in memory
+  int place[Config::kStages][4];  ///< of the tile of a stage in the sums in memory: coordinates 1 to 4
 };
 
 template <class Config>

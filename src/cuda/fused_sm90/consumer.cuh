@@ -83,8 +83,8 @@ class Consumer {
     what_ = shared_.tile[key_ring_.stage][warpgroup_].what;
   }
 
-  /// scores = the rows' vectors of one kind x those of a tile, begun.
-  __device__ void begin_scores(float (&scores)[kScores], int kind, const ColumnTile& tile) {
+  /// scores (+)= the rows' vectors of one kind x those of a tile, begun.
+  __device__ void begin_scores(float (&scores)[kScores], int kind, const ColumnTile& tile, bool adds = false) {
     const std::uint64_t rows =
         tile_descriptor(shared_address(&shared_.row[row_ring_.stage][kind][warpgroup_]), 1024, 0);
     const std::uint64_t columns = tile_descriptor(shared_address(&tile), 1024, 0);
@@ -96,7 +96,7 @@ class Consumer {
       const int within = k * kDepth % kChunk * static_cast<int>(sizeof(Element));
       Wgmma<Config::kColumns>::template multiply<Element>(scores, advanced(rows, chunk * kWarpgroupRows * 128 + within),
                                                           advanced(columns, chunk * Config::kColumns * 128 + within),
-                                                          k > 0);
+                                                          k > 0 || adds);
     }
     close_products();
   }

@@ -149,7 +149,7 @@ class GradKeyValueConsumer : protected Consumer<Config> {
   /// The first of the two columns of each eight that this thread holds.
   __device__ int column(int eight) const { return 8 * eight + 2 * (lane_ % 4); }
 
-  /// Scores become weights, those of queries that do not see a row 0.
+  /// Scores become weights.
   __device__ void soften(int stage) {
     const float scale = p_.sign * p_.log2_scale;
 #pragma unroll
@@ -163,6 +163,11 @@ class GradKeyValueConsumer : protected Consumer<Config> {
         scores_[s + 1] = exp2_approximate(fmaf(scores_[s + 1], scale, -second));
       }
     }
+    take_weights();
+  }
+
+  /// Of those that a row does not see none is left; rounded, they are operands.
+  __device__ void take_weights() {
     if (TileNote::touched(what_)) {
 #pragma unroll
       for (int s = 0; s < kScores; ++s) {

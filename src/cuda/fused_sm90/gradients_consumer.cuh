@@ -17,6 +17,9 @@ class GradientsConsumer;
 /// memory and from there added to the sums by the copy engine, in whichever order blocks come: results differ in their
 /// last bits from run to run.
 ///
+/// S and dP start from what is subtracted from them, -logsumexp / scale and -delta, while their registers are free and
+/// nothing waits for it.
+///
 /// Warpgroups meet once for each tile, when their dS^T is there. It has a place for each stage, so that one may write
 /// the next while the other still multiplies. Those that do not need a tile take part with zeros.
 template <class Config>
@@ -94,21 +97,26 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       const int stage = key_ring_.stage;  // and that of values
       warpgroup_ = computed_late(warpgroup_);
       this->await_keys();
-      this->begin_scores(scores_, 0, shared_.key[stage]);
+      start(scores_, shared_.statistics[stage].logsumexp, p_.logsumexp_factor);
+      this->begin_scores(scores_, 0, shared_.key[stage], true);
       wait_for_products<1>();  // of the dK before, whose operand makes way
       pin(grad_key_);
-      if (t > 0) release(shared_.key_empty[stage ^ 1]);
+      if (t > 0) {
+        send_grad_query(stage ^ 1);
+        release(shared_.key_empty[stage ^ 1]);
+      }
+      start(grad_weights_, shared_.statistics[stage].delta, -1);
       shared_.value_full[stage].wait(key_ring_.phase);
-      this->begin_scores(grad_weights_, 1, shared_.value[stage]);
+      this->begin_scores(grad_weights_, 1, shared_.value[stage], true);
       this->find_visible();
       wait_for_products<1>();
       pin(scores_);
-      this->soften(stage);
+      soften();
       pin(weights_);
       this->begin_sums(grad_value_, weights_, shared_.value[stage]);
       wait_for_products<1>();
       pin(grad_weights_);
-      this->differentiate(stage);
+      differentiate();
       share_grad_scores(stage);
       wait_for_products<0>();  // of dV, whose operand's registers dQ takes
       pin(grad_value_);
@@ -118,12 +126,41 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       this->begin_sums(grad_key_, grad_scores_, shared_.key[stage]);
       wait_for_products<1>();
       pin(grad_query());
-      add_grad_query(stage);
+      lay_out_grad_query();
       key_ring_.advance();
     }
     wait_for_products<0>();
     pin(grad_key_);
+    send_grad_query(key_ring_.stage ^ 1);
     release(shared_.key_empty[key_ring_.stage ^ 1]);
+  }
+
+  /// Each column's sums start from a number of its own.
+  __device__ void start(float (&sums)[kScores], const float (&of_column)[Config::kColumns], float factor) const {
+#pragma unroll
+    for (int j = 0; j < kScores / 4; ++j) {
+      const float2 pair = load_shared_pair(shared_address(&of_column[this->column(j)]));
+      sums[4 * j] = sums[4 * j + 2] = pair.x * factor;
+      sums[4 * j + 1] = sums[4 * j + 3] = pair.y * factor;
+    }
+  }
+
+  /// Scores less logsumexp become weights.
+  __device__ void soften() {
+    const float scale = p_.sign * p_.log2_scale;
+#pragma unroll
+    for (float& score : scores_) score = exp2_approximate(fmaf(score, scale, Base::kShift));
+    this->take_weights();
+  }
+
+  /// dP less delta become gradients of scores.
+  __device__ void differentiate() {
+#pragma unroll
+    for (int s = 0; s < kScores; s += 2) {
+      const float2 weights = unpacked<Element>(weights_[s / 2]);
+      grad_scores_[s / 2] = packed<Element>(weights.x * Base::kUnshifted * grad_weights_[s],
+                                            weights.y * Base::kUnshifted * grad_weights_[s + 1]);
+    }
   }
 
   /// Takes part in tiles that none of the warpgroup's rows see.
@@ -139,7 +176,8 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       begin_grad_query(stage);
       wait_for_products<0>();
       pin(grad_query());
-      add_grad_query(stage);
+      lay_out_grad_query();
+      send_grad_query(stage);
       release(shared_.key_empty[stage]);
       shared_.value_full[stage].wait(key_ring_.phase);
       release(shared_.value_empty[stage]);
@@ -194,12 +232,12 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     close_products();
   }
 
-  /// Lays the block of dQ out for the copy engine, which adds it to the sums of the queries of a tile.
+  /// Lays the block of dQ out for the copy engine.
   ///
   /// Elements 8 j + 2 l + {0, 1} and 8 (j + 1) + 2 l + {0, 1} of a row, j even, which lane l of four holds, are laid
   /// side by side (query_sums.h). Of two rows next to each other one starts with the first half of its 128 bytes, the
   /// other with the second, so that no two lanes want the same bank.
-  __device__ void add_grad_query(int stage) {
+  __device__ void lay_out_grad_query() {
     const int lane = computed_late(lane_);
     const int odd = lane / 4 % 2;
 #pragma unroll
@@ -220,6 +258,11 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
         }
       }
     }
+  }
+
+  /// Lets the copy engine add blocks to the sums of the queries of a tile: a while after they were laid out, since that
+  /// takes as long as the memory is busy.
+  __device__ void send_grad_query(int stage) {
     fence_async_proxy();
     if constexpr (kBlocksOfQueries > 1) {
       meet<Config::kConsumers>(kSumsBarrier);
@@ -227,13 +270,13 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       meet<128>(kSumsBarrier + warpgroup_);
     }
     if (!sends()) return;
-    const int (&place)[5] = shared_.query_gradients.place[stage];
+    const int (&place)[4] = shared_.query_gradients.place[stage];
 #pragma unroll
     for (int c = 0; c < kOwnChunks; ++c) {
       const int chunk = warpgroup_ * kOwnChunks + c;
       if (chunk * kSumChunk >= p_.dim) break;
-      add_box(p_.query_sums.map, shared_address(&shared_.query_gradients.sums[chunk]), place[0] + chunk * kSumChunk,
-              place[1], place[2], place[3], place[4]);
+      add_box(p_.query_sums.map, shared_address(&shared_.query_gradients.sums[chunk]), chunk * kSumChunk, place[0],
+              place[1], place[2], place[3]);
     }
     close_boxes();
   }

@@ -27,10 +27,10 @@ inline constexpr int kSumChunk = 32;
 
 /// Sums of dQ in memory (query_sums.h), where the gradients of a tile of queries are added.
 struct QuerySums {
-  CUtensorMap map;  ///< boxes of kSumChunk elements of the queries of a tile
-  int dim;          ///< of a head, whole chunks
-  int members[3];   ///< of the largest dilation group along each axis, as many as each group has room for
-  int order[3];     ///< the axes of coordinates 1 to 3 of the map
+  CUtensorMap
+      map;  ///< boxes of kSumChunk elements of the queries of a tile; axis 4 holds the heads of all batch entries
+  int members[3];  ///< of the largest dilation group along each axis, as many as each group has room for
+  int order[3];    ///< the axes of coordinates 1 to 3 of the map
 };
 
 /// Tensors that a pass reads or writes row by row: the output and logsumexp; the gradient of queries, logsumexp and
@@ -48,11 +48,12 @@ struct Parameters {
   int dim;
   int dim_v;
   float scale;
-  float sign;           ///< of the scale: 1, 0 or -1; scores of the forward pass are multiplied by it
-  float log2_scale;     ///< |scale| log2(e), or log2(e) where the scale is 0: exp(scale x) = exp2(log2_scale sign x)
-  bool by_copy_engine;  ///< else the producer's threads copy
-  int copied_bytes;     ///< at a time, at which rows of all sources begin: 16, 8, 4 or 2
-  bool wide_stores;     ///< all results may be written 16 bytes at a time
+  float sign;              ///< of the scale: 1, 0 or -1; scores of the forward pass are multiplied by it
+  float log2_scale;        ///< |scale| log2(e), or log2(e) where the scale is 0: exp(scale x) = exp2(log2_scale sign x)
+  float logsumexp_factor;  ///< -1 / scale
+  bool by_copy_engine;     ///< else the producer's threads copy
+  int copied_bytes;        ///< at a time, at which rows of all sources begin: 16, 8, 4 or 2
+  bool wide_stores;        ///< all results may be written 16 bytes at a time
 };
 
 /// Tensors that a pass reads by tiles; those that it does without have no data.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <span>
 #include <vector>
@@ -514,10 +515,9 @@ Status backward_supports(const Problem& grid) { return supports(grid, kBackwardC
 
 Status backward_one_pass_supports(const Problem& grid) {
   if (grid.extra_kv > 0) return Status::refuse(fmt::format("extra_kv = {}; allowed: 0", grid.extra_kv));
-  constexpr std::int64_t kMostElements =
-      std::numeric_limits<std::int32_t>::max() - 255;  // a coordinate of the copy engine
-  if (grid.heads > kMostElements / 128) {
-    return Status::refuse(fmt::format("heads = {}; allowed: up to {}", grid.heads, kMostElements / 128));
+  constexpr double kLeastScale = 1e-30;  // the kernel divides by it
+  if (std::abs(grid.effective_scale()) < kLeastScale) {
+    return Status::refuse(fmt::format("scale = {}; allowed: magnitudes from {}", grid.effective_scale(), kLeastScale));
   }
   return supports(grid, kOnePassClasses.back().dim);
 }

@@ -38,10 +38,10 @@ class Producer {
 
   __device__ void run() {
     if (p_.by_copy_engine && warp() >= kRoles) return;
-    // In each turn blocks take items that follow each other, so that they share halos, but none the same place among
-    // them as before: where an axis is cut into few parts, it would get the same one, and perhaps the longest, every
-    // time.
-    constexpr int kStep = 37;  // shares no factor with the number of blocks
+    // In each turn blocks take items that follow each other, so that they share halos, and move on by one place from
+    // turn to turn: where an axis is cut into few parts, a block would get the same one, and perhaps the longest, every
+    // time. Not by more: those that are neighbors pass over the same tokens at the same time and should stay neighbors.
+    constexpr int kStep = 1;
     const int blocks = static_cast<int>(gridDim.x);
     int place = static_cast<int>(blockIdx.x);
 #pragma unroll 1
@@ -223,16 +223,13 @@ class Producer {
   /// dilation group are those of the next, to which nothing but zeros is added there.
   __device__ void note_place(const WorkItem& item, int head, const AxisShare& along, int tile, int stage) const {
     const QuerySums& sums = p_.query_sums;
-    int (&place)[5] = shared_.query_gradients.place[stage];
+    int (&place)[4] = shared_.query_gradients.place[stage];
     if (lane_ < 3) {
       const int position = along.halo_begin + tile * p_.grid.axes[axis_].column_tile;
-      const int coordinate = sums.order[0] == axis_ ? 1 : (sums.order[1] == axis_ ? 2 : 3);
+      const int coordinate = sums.order[0] == axis_ ? 0 : (sums.order[1] == axis_ ? 1 : 2);
       place[coordinate] = of_axis(item.group) * sums.members[axis_] + position;
     }
-    if (lane_ == 0) {
-      place[0] = head * sums.dim;
-      place[4] = item.batch;
-    }
+    if (lane_ == 0) place[3] = item.batch * p_.grid.heads * p_.grid.heads_per_kv + head;
   }
 
   __device__ void fill_keys(const TileOrigin& origin, bool extra, int stage) {

@@ -24,13 +24,13 @@ View view_of(const Problem& grid, void* memory) {
   View view;
   view.data = memory;
   view.dtype = DType::fp32;
-  view.head_stride = padded_dim(grid);
-  std::int64_t stride = view.head_stride * grid.heads;
+  std::int64_t stride = padded_dim(grid);
   for (int a = 2; a >= 0; --a) {
     view.axis_stride[a] = stride;
     stride *= room_along(grid, a);
   }
-  view.batch_stride = stride;
+  view.head_stride = stride;
+  view.batch_stride = stride * grid.heads;
   return view;
 }
 
@@ -119,9 +119,9 @@ std::size_t query_sums_bytes(const Problem& grid) {
 
 QuerySums query_sums(const Problem& grid, const TileShape& tile, void* memory) {
   const View view = view_of(grid, memory);
-  QuerySums sums{.map = {}, .dim = static_cast<int>(view.head_stride), .members = {}, .order = {}};
+  QuerySums sums{.map = {}, .members = {}, .order = {}};
   BoxedTensor tensor{.data = memory, .dtype = DType::fp32};
-  tensor.extent[0] = grid.heads * view.head_stride;
+  tensor.extent[0] = padded_dim(grid);
   tensor.box[0] = kSumChunk;
   for (int i = 0; i < 3; ++i) {
     const int a = tile.order[i];
@@ -131,8 +131,8 @@ QuerySums query_sums(const Problem& grid, const TileShape& tile, void* memory) {
     tensor.stride[i] = view.axis_stride[a];
     tensor.box[i + 1] = tile.extent[a];
   }
-  tensor.extent[4] = grid.batch;
-  tensor.stride[3] = view.batch_stride;
+  tensor.extent[4] = grid.batch * grid.heads;
+  tensor.stride[3] = view.head_stride;
   tensor.box[4] = 1;
   sums.map = tensor_map(tensor);
   return sums;

@@ -221,9 +221,7 @@ struct ColumnTileCursor {
   }
 
   /// Tile along an axis of the grid.
-  VICINAL_HOST_DEVICE constexpr int along(const TiledGrid& grid, int axis) const {
-    return grid.of_axis(at, axis);
-  }
+  VICINAL_HOST_DEVICE constexpr int along(const TiledGrid& grid, int axis) const { return grid.of_axis(at, axis); }
 };
 
 /// Columns that a row sees along an axis, relative to the halo. Rows without a token repeat the last.
