@@ -121,7 +121,8 @@ sanitizer() {  # sanitizer TOOL
                "$build/cli/vicinal" check --device cuda --seed 3 --size 0.02)
   "${check[@]}" --cases 8 --backend naive && "${check[@]}" --cases 100 --kernel tiled_cuda_pointwise_neighborhood &&
     { [[ $1 == racecheck ]] || { "${check[@]}" --cases 12 --kernel fused_sm90_forward &&
-                                 "${check[@]}" --cases 8 --kernel fused_sm90_backward; }; }
+                                 "${check[@]}" --cases 8 --kernel fused_sm90_backward &&
+                                 "${check[@]}" --cases 8 --kernel fused_sm90_backward_one_pass; }; }
 }
 
 package=$work/python
@@ -130,7 +131,7 @@ with_package() {  # with_package COMMAND...: where Python finds vicinal
   cp -r python "$package" && cp "${extension:-$(echo "$build"/bindings/_ext*.so)}" "$package/vicinal/" || return
   PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH} limited "$@"
 }
-python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/python/test_cuda.py; }
+python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/python/test_{cuda,digits}.py; }
 
 bench() {  # bench NAME SUITE OPTION...: in one process, as each measures the roofline first
   local name=$1 suite=$2
@@ -199,7 +200,7 @@ done
 beside far-apart 60 kernel_tests '*FarApart*cuda*:*FarApart*sm90*'
 beside sweep 150 sweep --backend naive
 beside sweep-hopper 150 sweep --backend fused
-beside python 120 python_tests
+beside python 180 python_tests
 for tool in memcheck racecheck synccheck initcheck; do
   beside "$tool" 120 sanitizer "$tool"
 done
