@@ -103,6 +103,7 @@ TEST_P(OddShapes, MatchTheOracle) {
     p.heads = p.heads_kv = 1 + causal % 2;
     p.device.type = kernel->device;
     p.dtype = supports_usual(*kernel, DType::fp16).ok() ? DType::fp16 : DType::fp32;
+    while (p.dim > 32 && !kernel->supports(padded_to_rank_3(p)).ok()) p.dim = p.dim_v /= 2;  // the largest it takes
     // Aligned, so that kernels may load many elements at once.
     for (check::Arrangement& arrangement : c.inputs) arrangement.shift = 0;
     for (check::Arrangement& arrangement : c.results) arrangement.shift = 0;

@@ -20,8 +20,8 @@ inline bool is_special(const KernelRow& row) { return row.name.starts_with("tile
 
 inline constexpr std::array kDTypes{DType::fp64, DType::fp32, DType::fp16, DType::bf16};
 
-/// What a kernel says to a problem that every kernel does in some dtype.
-inline Status supports_usual(const KernelRow& row, DType dtype) {
+/// A problem that every kernel does in some dtype.
+inline Problem usual_problem(const KernelRow& row, DType dtype) {
   Problem p;
   p.rank = 2;
   p.layout = {16, 16, 1};
@@ -29,7 +29,17 @@ inline Status supports_usual(const KernelRow& row, DType dtype) {
   p.dim = p.dim_v = 32;
   p.dtype = dtype;
   p.device.type = row.device;
-  return row.supports(padded_to_rank_3(p));
+  return padded_to_rank_3(p);
+}
+
+/// What a kernel says to it.
+inline Status supports_usual(const KernelRow& row, DType dtype) { return row.supports(usual_problem(row, dtype)); }
+
+/// Whether a kernel that takes fp16 takes extra tokens.
+inline bool takes_extra_tokens(const KernelRow& row) {
+  Problem p = usual_problem(row, DType::fp16);
+  p.extra_kv = 1;
+  return row.supports(p).ok();
 }
 
 /// The number of dtypes that a kernel takes.

@@ -40,8 +40,8 @@ constexpr std::array<ClassCosts, kBackwardClasses.size()> kBackwardCosts{{
 }};
 
 constexpr std::array<ClassCosts, kOnePassClasses.size()> kOnePassCosts{{
-    {1.66, 0.30, 3.0},  // 64x2
-    {1.33, 0.28, 3.0},  // 128x2
+    {1.71, 0.30, 3.0},  // 64x2
+    {1.46, 0.28, 3.0},  // 128x2
 }};
 
 /// What a tile that one warpgroup of two needs takes more, as a share of `tile`: no other keeps the tensor cores busy.
