@@ -161,6 +161,18 @@ class Reach {
   [[nodiscard]] bool fits_32_bits() const { return fits_32_bits_; }
   [[nodiscard]] bool aligned() const { return aligned_; }
 
+  /// Calls launch<Index, kWide>(), for kernels that access 16 bytes at a time with 32-bit indices alone.
+  template <class Launch>
+  void choose(const Launch& launch) const {
+    if (!fits_32_bits_) {
+      launch.template operator()<std::int64_t, false>();
+    } else if (aligned_) {
+      launch.template operator()<std::int32_t, true>();
+    } else {
+      launch.template operator()<std::int32_t, false>();
+    }
+  }
+
  private:
   // Loops over items step beyond the last one before they end, by less than the rest of the range.
   static constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() - (std::int64_t{1} << 26);

@@ -82,13 +82,7 @@ void compute(const Problem& grid, const BackwardViews& t, const View& delta, voi
                           .rows(t.grad_output, grid.heads, grid.dim_v, true)
                           .rows(t.grad_logsumexp, grid.heads, 1, false)
                           .items(grid.batch * grid.tokens() * grid.heads);
-  if (!reach.fits_32_bits()) {
-    launch<Element, std::int64_t, false>(grid, t, delta, stream);
-  } else if (reach.aligned()) {
-    launch<Element, std::int32_t, true>(grid, t, delta, stream);
-  } else {
-    launch<Element, std::int32_t, false>(grid, t, delta, stream);
-  }
+  reach.choose([&]<class Index, bool kWide> { launch<Element, Index, kWide>(grid, t, delta, stream); });
 }
 
 }  // namespace

@@ -38,6 +38,14 @@ class GradKeyValueConsumer : protected Consumer<Config> {
       : Base(p, shared, warpgroup) {}
 
   __device__ void run() {
+    keep_rows([this](int count) { this->skip(count); }, [this](int count) { attend(count); });
+  }
+
+ protected:
+  /// Sums the gradients of boxes, one after the other, until there is no more work: `pass_by` lets that many tiles pass
+  /// which the warpgroup does not need, `attend` takes those that it needs.
+  template <class PassBy, class Attend>
+  __device__ void keep_rows(PassBy pass_by, Attend attend) {
     const int heads = p_.grid.heads_per_kv;
 #pragma unroll 1
     while (true) {
@@ -48,9 +56,9 @@ class GradKeyValueConsumer : protected Consumer<Config> {
       if constexpr (kHasValue) clear(grad_value_);
 #pragma unroll 1
       for (int head = 0; head < heads; ++head) {
-        this->skip(note.skipped_before);
+        pass_by(note.skipped_before);
         attend(note.attended);
-        this->skip(note.skipped_after);
+        pass_by(note.skipped_after);
       }
       if (note.attended > 0) {
         const Place place = Base::place_of(note);  // not before: sums leave few registers
@@ -62,7 +70,6 @@ class GradKeyValueConsumer : protected Consumer<Config> {
     }
   }
 
- protected:
   __device__ static void clear(float (&sums)[kSums]) {
 #pragma unroll
     for (float& sum : sums) sum = 0;

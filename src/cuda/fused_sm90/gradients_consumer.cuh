@@ -27,9 +27,9 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
   using Base = GradKeyValueConsumer<Config>;
   using Base::kScores;
   using Base::p_, Base::shared_, Base::warpgroup_, Base::warp_, Base::lane_, Base::row_ring_, Base::key_ring_;
-  using Base::release, Base::clear;
+  using Base::release;
   using Base::scores_, Base::grad_weights_, Base::weights_, Base::grad_scores_, Base::grad_key_, Base::grad_value_;
-  using typename Base::Element, typename Base::Place;
+  using typename Base::Element;
 
   static constexpr int kBlock = kChunk;  // queries, and elements of the head dim, of a warpgroup's block of dQ
   static constexpr int kBlocksOfQueries = Config::kColumns / kBlock;
@@ -46,28 +46,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       : Base(p, shared, warpgroup) {}
 
   __device__ void run() {
-    const int heads = p_.grid.heads_per_kv;
-#pragma unroll 1
-    while (true) {
-      shared_.row_full[row_ring_.stage].wait(row_ring_.phase);
-      const ItemNote& note = shared_.item[row_ring_.stage][warpgroup_];
-      if (note.skipped_before < 0) break;
-      clear(grad_key_);
-      clear(grad_value_);
-#pragma unroll 1
-      for (int head = 0; head < heads; ++head) {
-        assist(note.skipped_before);
-        attend(note.attended);
-        assist(note.skipped_after);
-      }
-      if (note.attended > 0) {
-        const Place place = Base::place_of(note);  // not before: sums leave few registers
-        this->write_rows(place, 0, grad_key_, {p_.scale, p_.scale}, p_.dim);
-        this->write_rows(place, 1, grad_value_, {Base::kUnshifted, Base::kUnshifted}, p_.dim_v);
-      }
-      release(shared_.row_empty[row_ring_.stage]);
-      row_ring_.advance();
-    }
+    this->keep_rows([this](int count) { assist(count); }, [this](int count) { attend(count); });
     if (sends()) wait_for_boxes();
   }
 

@@ -72,10 +72,6 @@ __device__ inline void fence_barriers() { asm volatile("fence.mbarrier_init.rele
 /// Orders this thread's ordinary accesses of shared memory before later ones of the copy engine and the tensor cores.
 __device__ inline void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-__device__ inline void prefetch(const CUtensorMap& map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
-}
-
 /// True in one lane of a whole warp. Instructions of the copy engine take operands that all lanes share, so the
 /// compiler runs them lane by lane in a loop unless it sees that only one is there.
 __device__ inline bool elect_lane() {
@@ -186,11 +182,6 @@ __device__ inline float2 load_shared_pair(std::uint32_t from) {
   float2 pair;
   asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "r"(from) : "memory");
   return pair;
-}
-__device__ inline std::uint32_t load_shared(std::uint32_t from) {
-  std::uint32_t word;
-  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(from) : "memory");
-  return word;
 }
 __device__ inline uint4 load_shared_16(std::uint32_t from) {
   uint4 words;

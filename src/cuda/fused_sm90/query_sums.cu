@@ -13,9 +13,13 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kPiece = 8;  // elements of a thread: 16 bytes of the gradient
 
-std::int64_t room_along(const Problem& grid, int axis) {
-  return group_members(grid.layout[axis], grid.dilation[axis], std::int64_t{0}) * grid.dilation[axis];
+/// Of the largest dilation group.
+std::int64_t members_along(const Problem& grid, int axis) {
+  return group_members(grid.layout[axis], grid.dilation[axis], std::int64_t{0});
 }
+
+/// Tokens that the sums have room for.
+std::int64_t room_along(const Problem& grid, int axis) { return members_along(grid, axis) * grid.dilation[axis]; }
 
 std::int64_t padded_dim(const Problem& grid) { return ceil_div(grid.dim, std::int64_t{kSumChunk}) * kSumChunk; }
 
@@ -91,7 +95,7 @@ void launch(const Problem& grid, const View& sums, const View& grad_query, void*
                                     .scale = static_cast<float>(grid.effective_scale()),
                                     .sums = Strided<const float, Index>(sums),
                                     .grad_query = Strided<Element, Index>(grad_query)};
-  for (int a = 0; a < 3; ++a) p.members[a] = static_cast<Index>(room_along(grid, a) / grid.dilation[a]);
+  for (int a = 0; a < 3; ++a) p.members[a] = static_cast<Index>(members_along(grid, a));
   const Launcher launcher(grid, stream);
   launcher.launch("fused_sm90_backward_one_pass (dQ)", round_kernel<Element, Index, kWide>,
                   launcher.blocks(ceil_div(items, std::int64_t{kThreads}), kThreads), kThreads, 0, p);
@@ -100,14 +104,9 @@ void launch(const Problem& grid, const View& sums, const View& grad_query, void*
 template <class Element>
 void round_to(const Problem& grid, const View& sums, const View& grad_query, void* stream) {
   const auto bytes = static_cast<std::int64_t>(query_sums_bytes(grid));
-  const Reach reach = Reach(grid).rows(grad_query, grid.heads, grid.dim, true).items(bytes / 4);
-  if (!reach.fits_32_bits()) {
-    launch<Element, std::int64_t, false>(grid, sums, grad_query, stream);
-  } else if (reach.aligned()) {
-    launch<Element, std::int32_t, true>(grid, sums, grad_query, stream);
-  } else {
-    launch<Element, std::int32_t, false>(grid, sums, grad_query, stream);
-  }
+  const Reach reach =
+      Reach(grid).rows(grad_query, grid.heads, grid.dim, true).items(bytes / static_cast<std::int64_t>(sizeof(float)));
+  reach.choose([&]<class Index, bool kWide> { launch<Element, Index, kWide>(grid, sums, grad_query, stream); });
 }
 
 }  // namespace
@@ -126,7 +125,7 @@ QuerySums query_sums(const Problem& grid, const TileShape& tile, void* memory) {
   for (int i = 0; i < 3; ++i) {
     const int a = tile.order[i];
     sums.order[i] = a;
-    sums.members[a] = static_cast<int>(room_along(grid, a) / grid.dilation[a]);
+    sums.members[a] = static_cast<int>(members_along(grid, a));
     tensor.extent[i + 1] = room_along(grid, a);
     tensor.stride[i] = view.axis_stride[a];
     tensor.box[i + 1] = tile.extent[a];

@@ -21,18 +21,11 @@ void WeightLaunches<Executor, Element>::tiled_pointwise_neighborhood(const Probl
   requires kHasTiles<Element>
 {
   const Reach reach = reach_of(grid, t);
-  const auto run = [&]<class Weight, class Index, int kVector> {
-    using Work = TiledPointwiseNeighborhood<Types<Element, Weight, Index, kVector>>;
-    Executor(grid, stream).run_tiles("tiled PN", Work(grid, tiling, t));
-  };
   const auto with_weight = [&]<class Weight> {
-    if (!reach.fits_32_bits()) {
-      run.template operator()<Weight, std::int64_t, 1>();
-    } else if (reach.aligned()) {
-      run.template operator()<Weight, std::int32_t, kWidth<Element>>();
-    } else {
-      run.template operator()<Weight, std::int32_t, 1>();
-    }
+    reach.choose([&]<class Index, bool kWide> {
+      using Work = TiledPointwiseNeighborhood<Types<Element, Weight, Index, kWide ? kWidth<Element> : 1>>;
+      Executor(grid, stream).run_tiles("tiled PN", Work(grid, tiling, t));
+    });
   };
   if (t.weights.dtype == ElementTraits<Element>::kDType) {
     with_weight.template operator()<Element>();
