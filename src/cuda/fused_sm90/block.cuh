@@ -101,6 +101,8 @@ struct QueryGradients<Config, true> {
   alignas(1024) std::uint8_t scores[Config::kStages][kQueryChunks][Config::kWarpgroups][kWarpgroupRows][128];
   /// dQ of a tile, on its way out: of each 32 elements the queries.
   alignas(1024) std::uint8_t sums[Config::kDim / kSumChunk][Config::kColumns][128];
+  Barrier scores_laid[Config::kStages];                     ///< by every warp
+  Barrier sums_laid[Config::kStages][Config::kWarpgroups];  ///< by every warp that shares rows of them
   int place[Config::kStages][4];  ///< of the tile of a stage in the sums in memory: coordinates 1 to 4
 };
 

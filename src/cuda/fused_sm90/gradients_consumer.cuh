@@ -38,8 +38,6 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
   static constexpr int kSumChunks = Config::kDim / kSumChunk;
   static constexpr int kSumChunksOfBlock = kBlock / kSumChunk;
   static constexpr int kOwnChunks = kSumChunks / Config::kWarpgroups;  // that a warpgroup sends off
-  static constexpr int kScoresBarrier = 1;
-  static constexpr int kSumsBarrier = 2;  // of all warpgroups, or, where each has whole rows, and the next
 
  public:
   __device__ GradientsConsumer(const Parameters& p, SharedMemory<Config>& shared, int warpgroup)
@@ -69,6 +67,14 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
   /// In the one thread of a warpgroup that has to do with the copy engine.
   __device__ bool sends() const { return warp_ == 0 && elect_lane(); }
 
+  /// Waits for the other warps that a barrier counts. Not by bar.sync: warpgroups come here from different places in
+  /// the code.
+  __device__ void meet(Barrier& barrier, int phase) const {
+    __syncwarp();
+    if (lane_ == 0) barrier.arrive();
+    barrier.wait(phase);
+  }
+
   __device__ void attend(int count) {
     if (count == 0) return;
 #pragma unroll 1
@@ -81,7 +87,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       wait_for_products<1>();  // of the dK before, whose operand makes way
       pin(grad_key_);
       if (t > 0) {
-        send_grad_query(stage ^ 1);
+        send_grad_query(stage ^ 1, key_ring_.phase ^ (stage ^ 1));
         release(shared_.key_empty[stage ^ 1]);
       }
       start(grad_weights_, shared_.statistics[stage].delta, -1);
@@ -110,7 +116,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     }
     wait_for_products<0>();
     pin(grad_key_);
-    send_grad_query(key_ring_.stage ^ 1);
+    send_grad_query(key_ring_.stage ^ 1, key_ring_.phase ^ (key_ring_.stage ^ 1));
     release(shared_.key_empty[key_ring_.stage ^ 1]);
   }
 
@@ -156,7 +162,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       wait_for_products<0>();
       pin(grad_query());
       lay_out_grad_query();
-      send_grad_query(stage);
+      send_grad_query(stage, key_ring_.phase);
       release(shared_.key_empty[stage]);
       shared_.value_full[stage].wait(key_ring_.phase);
       release(shared_.value_empty[stage]);
@@ -187,7 +193,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     }
     fence_async_proxy();
     if (sends()) wait_for_reads_of_boxes();  // after which the next block of dQ may be laid out
-    meet<Config::kConsumers>(kScoresBarrier);
+    meet(shared_.query_gradients.scores_laid[stage], key_ring_.phase);
   }
 
   __device__ void begin_grad_query(int stage) {
@@ -241,13 +247,10 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
 
   /// Lets the copy engine add blocks to the sums of the queries of a tile: a while after they were laid out, since that
   /// takes as long as the memory is busy.
-  __device__ void send_grad_query(int stage) {
+  __device__ void send_grad_query(int stage, int phase) {
     fence_async_proxy();
-    if constexpr (kBlocksOfQueries > 1) {
-      meet<Config::kConsumers>(kSumsBarrier);
-    } else {
-      meet<128>(kSumsBarrier + warpgroup_);
-    }
+    const int rows = kBlocksOfQueries > 1 ? 0 : warpgroup_;  // whose warps lay down what this warpgroup sends
+    meet(shared_.query_gradients.sums_laid[stage][rows], phase);
     if (!sends()) return;
     const int (&place)[4] = shared_.query_gradients.place[stage];
 #pragma unroll

@@ -58,6 +58,14 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
       shared.value_full[s].init(fills);
       shared.value_empty[s].init(releases);
     }
+    if constexpr (Config::kSumsQueries) {
+      constexpr int kAll = 4 * Config::kWarpgroups;
+      constexpr int kSharing = Config::kColumns > kChunk ? kAll : 4;
+      for (int s = 0; s < Config::kStages; ++s) {
+        shared.query_gradients.scores_laid[s].init(kAll);
+        for (Barrier& laid : shared.query_gradients.sums_laid[s]) laid.init(kSharing);
+      }
+    }
     fence_barriers();
   }
   __syncthreads();

@@ -1,7 +1,7 @@
 #pragma once
 
 // Hopper's asynchronous instructions, one function each (PTX ISA 8.x: mbarrier, cp.async.bulk.tensor, setmaxnreg,
-// bar.sync, cp.async, stmatrix). Addresses of shared memory are 32-bit ones of the shared window.
+// cp.async, stmatrix). Addresses of shared memory are 32-bit ones of the shared window.
 
 #include <cuda.h>
 
@@ -111,12 +111,6 @@ __device__ inline void close_boxes() { asm volatile("cp.async.bulk.commit_group;
 /// Waits until shared memory is free of them, and until they have arrived.
 __device__ inline void wait_for_reads_of_boxes() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 __device__ inline void wait_for_boxes() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
-
-/// Waits for `kThreads` threads to come to the same barrier, one of 1 to 15.
-template <int kThreads>
-__device__ inline void meet(int barrier) {
-  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kThreads) : "memory");
-}
 
 /// 16 bytes, or 8, or 4, of which the first `bytes` are read and the others are zero, without a register between.
 __device__ inline void copy_16(std::uint32_t to, const void* from, int bytes) {
