@@ -121,6 +121,7 @@ sanitizer() {  # sanitizer TOOL
                "$build/cli/vicinal" check --device cuda --seed 3 --size 0.02)
   "${check[@]}" --cases 8 --backend naive && "${check[@]}" --cases 100 --kernel tiled_cuda_pointwise_neighborhood &&
     { [[ $1 == racecheck ]] || { "${check[@]}" --cases 12 --kernel fused_sm90_forward &&
+                                 "${check[@]}" --cases 300 --kernel fused_sm90_forward_pairs &&
                                  "${check[@]}" --cases 8 --kernel fused_sm90_backward &&
                                  "${check[@]}" --cases 8 --kernel fused_sm90_backward_one_pass; }; }
 }

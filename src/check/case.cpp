@@ -139,8 +139,13 @@ Case random_case(const Sweep& sweep, std::int64_t number) {
   Case c;
   choose_grid(random, c.problem);
   choose_heads(random, c.problem);
-  if (random.chance(0.1)) choose_usual(random, c.problem);
+  const bool usual = random.chance(0.1);
+  if (usual) choose_usual(random, c.problem);
   shrink_to(sweep.size * (random.chance(0.1) ? kLargeWork : kSmallWork), random, c.problem);
+  if (usual && random.chance(0.5)) {  // some kernels want an even number of such heads
+    c.problem.heads = c.problem.heads_kv = 2;
+    c.problem.dim = c.problem.dim_v = 32;
+  }
   c.seed = random.bits();
   c.query_magnitude = random.one_of({1.0, 1.0, 4.0, 16.0});
   c.with_optional_inputs = random.chance(0.6);

@@ -18,6 +18,7 @@ std::span<const KernelRow> registry() {
       kReferenceBackward,
 #ifdef VICINAL_HAS_CUDA
       kFusedSm90Forward,
+      kFusedSm90ForwardPairs,
       kFusedSm90Backward,
       kFusedSm90BackwardOnePass,
       kNaiveCudaForward,

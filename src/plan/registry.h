@@ -64,6 +64,7 @@ extern const KernelRow kNaiveCpuInverseNeighborhood;
 extern const KernelRow kNaiveCpuBiasGradient;
 // In builds with CUDA.
 extern const KernelRow kFusedSm90Forward;
+extern const KernelRow kFusedSm90ForwardPairs;
 extern const KernelRow kFusedSm90Backward;
 extern const KernelRow kFusedSm90BackwardOnePass;
 extern const KernelRow kNaiveCudaForward;

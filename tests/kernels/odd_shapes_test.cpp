@@ -104,6 +104,7 @@ TEST_P(OddShapes, MatchTheOracle) {
     p.device.type = kernel->device;
     p.dtype = supports_usual(*kernel, DType::fp16).ok() ? DType::fp16 : DType::fp32;
     while (p.dim > 32 && !kernel->supports(padded_to_rank_3(p)).ok()) p.dim = p.dim_v /= 2;  // the largest it takes
+    p = fitted(*kernel, p);
     // Aligned, so that kernels may load many elements at once.
     for (check::Arrangement& arrangement : c.inputs) arrangement.shift = 0;
     for (check::Arrangement& arrangement : c.results) arrangement.shift = 0;
@@ -112,6 +113,31 @@ TEST_P(OddShapes, MatchTheOracle) {
     EXPECT_TRUE(report.passed()) << fmt::format("{}\n  {}", to_string(p), fmt::join(report.failures, "\n  "));
   }
 }
+
+using GapsOfRows = EveryKernel;
+
+// Rows that begin at multiples of 2, 4, 8 or 16 bytes, with gaps between heads, or with heads that lie far apart.
+TEST_P(GapsOfRows, MatchTheOracle) {
+  const KernelRow& kernel = *GetParam();
+  if (is_unfused(kernel.operation)) GTEST_SKIP() << "their tensors are those of the sweep";
+  const DType dtype = supports_usual(kernel, DType::fp16).ok() ? DType::fp16 : DType::fp32;
+  for (const bool heads_first : {false, true}) {
+    for (const std::int64_t gap : {0, 1, 2, 4, 8}) {
+      check::Case c{.problem = usual_problem(kernel, dtype), .seed = static_cast<std::uint64_t>(gap)};
+      c.problem.heads = c.problem.heads_kv = 4;
+      c.problem.extra_kv = takes_extra_tokens(kernel) ? 5 : 0;
+      const check::Arrangement arrangement{.heads_first = heads_first, .shift = 0, .row_gap = gap};
+      c.inputs.fill(arrangement);
+      c.results.fill(arrangement);
+      const check::Report report = check::check_case(c, kernel);
+      EXPECT_TRUE(report.ran()) << report.refusal;
+      EXPECT_TRUE(report.passed()) << fmt::format("gap {}, heads first: {}\n  {}", gap, heads_first,
+                                                  fmt::join(report.failures, "\n  "));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, GapsOfRows, testing::ValuesIn(all_rows()), name_of_row);
 
 std::string name_of_case(const testing::TestParamInfo<OddCase>& info) {
   const OddShape& shape = *info.param.shape;

@@ -16,7 +16,7 @@
 namespace vicinal {
 
 /// Whether a kernel is made for problems of one shape, and refuses most others.
-inline bool is_special(const KernelRow& row) { return row.name.starts_with("tiled_"); }
+inline bool is_special(const KernelRow& row) { return row.name.starts_with("tiled_") || row.name.ends_with("_pairs"); }
 
 inline constexpr std::array kDTypes{DType::fp64, DType::fp32, DType::fp16, DType::bf16};
 
@@ -26,6 +26,7 @@ inline Problem usual_problem(const KernelRow& row, DType dtype) {
   p.rank = 2;
   p.layout = {16, 16, 1};
   p.window = {7, 7, 1};
+  p.heads = p.heads_kv = 2;
   p.dim = p.dim_v = 32;
   p.dtype = dtype;
   p.device.type = row.device;
@@ -40,6 +41,16 @@ inline bool takes_extra_tokens(const KernelRow& row) {
   Problem p = usual_problem(row, DType::fp16);
   p.extra_kv = 1;
   return row.supports(p).ok();
+}
+
+/// The problem, or, where a kernel refuses it, the same with the head dim and the numbers of heads of the usual one.
+inline Problem fitted(const KernelRow& row, Problem p) {
+  if (!row.supports(padded_to_rank_3(p)).ok()) {
+    const Problem usual = usual_problem(row, p.dtype);
+    p.dim = p.dim_v = usual.dim;
+    p.heads = p.heads_kv = usual.heads;
+  }
+  return p;
 }
 
 /// The number of dtypes that a kernel takes.

@@ -40,6 +40,8 @@ struct Planner {
 constexpr std::array kPlanners{
     Planner{"forward", Method::forward, forward_supports, forward_accepts, forward_tiling, forward_tilings,
             forward_cost},
+    Planner{"forward_pairs", Method::forward_pairs, forward_pairs_supports, forward_pairs_accepts, forward_pairs_tiling,
+            forward_pairs_tilings, forward_pairs_cost},
     Planner{"backward", Method::backward, backward_supports, backward_accepts, backward_tiling, backward_tilings,
             backward_cost},
     Planner{"backward_one_pass", Method::backward_one_pass, backward_one_pass_supports, backward_one_pass_accepts,
@@ -54,6 +56,19 @@ Problem headline_3d() {
   p.heads = p.heads_kv = 24;
   p.dim = p.dim_v = 128;
   p.dtype = DType::fp16;
+  return p;
+}
+
+/// A problem as a method takes it.
+Problem fitted(Problem p, Method method) {
+  if (method == Method::backward_one_pass) {
+    p.dim = std::min<std::int64_t>(p.dim, kOnePassClasses.back().dim);
+    p.extra_kv = 0;
+  }
+  if (method == Method::forward_pairs) {
+    p.dim = p.dim_v = 32;
+    p.heads = p.heads_kv = 2 * p.heads;
+  }
   return p;
 }
 
@@ -254,14 +269,11 @@ TEST(Sm90CostModel, CountsTheWorkAlongAnAxis) {
 TEST(Sm90Planner, ChoosesTilesThatTheKernelAccepts) {
   check::Random random(3);
   for (int n = 0; n < 300; ++n) {
-    Problem problem = random_problem(random);
-    problem.dim = random.between(1, 256);
-    problem.batch = random.between(0, 2);
+    Problem any = random_problem(random);
+    any.dim = random.between(1, 256);
+    any.batch = random.between(0, 2);
     for (const Planner& planner : kPlanners) {
-      if (planner.method == Method::backward_one_pass) {
-        problem.dim = std::min<std::int64_t>(problem.dim, kOnePassClasses.back().dim);
-        problem.extra_kv = 0;
-      }
+      const Problem problem = fitted(any, planner.method);
       const Tiling tiling = planner.tiling(problem);
       EXPECT_EQ(tiling, planner.tiling(problem)) << to_string(problem);
       EXPECT_TRUE(planner.accepts(problem, tiling).ok()) << planner.accepts(problem, tiling).reason();
@@ -274,8 +286,8 @@ TEST(Sm90Planner, ChoosesTilesThatTheKernelAccepts) {
 }
 
 TEST(Sm90Planner, ListsTilingsFromTheBestOn) {
-  const Problem p = headline_3d();
   for (const Planner& planner : kPlanners) {
+    const Problem p = fitted(headline_3d(), planner.method);
     const auto seconds = [&](const Tiling& tiling) { return planner.cost(p, tiling).seconds; };
     const std::vector<Tiling> all = planner.tilings(p, std::numeric_limits<std::size_t>::max());
     EXPECT_GT(all.size(), 10000);
@@ -292,7 +304,8 @@ TEST(Sm90Planner, ListsTilingsFromTheBestOn) {
 
 TEST(Sm90Planner, ChoosesAboutTheBestTilesOfItsModel) {
   for (const Planner& planner : kPlanners) {
-    const auto ratio = [&](const Problem& problem) {
+    const auto ratio = [&](const Problem& any) {
+      const Problem problem = fitted(any, planner.method);
       Model model(problem, planner.method);
       return model.seconds(planner.tilings(problem, 1).front()) / model.least();
     };
@@ -315,10 +328,11 @@ TEST(Sm90Planner, ChoosesAboutTheBestTilesOfItsModel) {
 TEST(Sm90Planner, ChoosesInMicroseconds) {
   // A release build takes 75 us where three axes have many shapes, and 125 us backward; sanitizers cost tenfold.
   for (const Planner& planner : kPlanners) {
+    const Problem problem = fitted(headline_3d(), planner.method);
     double least = 1;
     for (int n = 0; n < 20; ++n) {
       const auto start = std::chrono::steady_clock::now();
-      const Tiling tiling = planner.tiling(headline_3d());
+      const Tiling tiling = planner.tiling(problem);
       const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
       EXPECT_GT(tiling.rows, 0);
       least = std::min(least, seconds.count());
@@ -330,29 +344,32 @@ TEST(Sm90Planner, ChoosesInMicroseconds) {
 
 TEST(Sm90Planner, SaysWhichProblemsItRefuses) {
   for (const Planner& planner : kPlanners) {
-    Problem p = headline_3d();
+    const Problem taken = fitted(headline_3d(), planner.method);
+    Problem p = taken;
     p.dtype = DType::fp32;
     expect_refusal(planner.supports(p), "dtype = fp32; allowed: fp16, bf16");
-    p = headline_3d();
+    p = taken;
     p.dim_v = 264;
-    expect_refusal(planner.supports(p), "dim = 128, dim_v = 264; allowed: up to ");
-    p = headline_3d();
+    const bool pairs = planner.method == Method::forward_pairs;
+    expect_refusal(planner.supports(p),
+                   pairs ? "dim = 32, dim_v = 264; allowed: 32" : "dim = 128, dim_v = 264; allowed: up to ");
+    p = taken;
     p.layout[2] = std::int64_t{1} << 30;
     expect_refusal(planner.supports(p), "an axis of more than 536870911 tokens");
-    p = headline_3d();
+    p = taken;
     p.batch = std::int64_t{1} << 20;
     expect_refusal(planner.supports(p), "too large for 32-bit work items");
-    if (devices().empty()) expect_refusal(planner.supports(headline_3d()), "allowed: 9.x (Hopper)");
+    if (devices().empty()) expect_refusal(planner.supports(taken), "allowed: 9.x (Hopper)");
   }
 }
 
 TEST(Sm90Planner, SaysWhichTilesItRefuses) {
-  const Problem p = headline_3d();
   for (const Planner& planner : kPlanners) {
+    const Problem p = fitted(headline_3d(), planner.method);
     const Tiling chosen = planner.tiling(p);
     Tiling tiling = chosen;
     tiling.block = {1, 1, 1};  // of one warpgroup: for head dims up to 64
-    expect_refusal(planner.accepts(p, tiling), "tiling.block = 1x1x1");
+    if (p.dim > 64) expect_refusal(planner.accepts(p, tiling), "tiling.block = 1x1x1");
     tiling.block = {2, 2, 1};
     expect_refusal(planner.accepts(p, tiling), "tiling.block = 2x2x1");
     tiling = chosen;
@@ -361,6 +378,31 @@ TEST(Sm90Planner, SaysWhichTilesItRefuses) {
     tiling = chosen;
     tiling.columns = 192;
     expect_refusal(planner.accepts(p, tiling), "tiling.columns = 192");
+  }
+}
+
+TEST(Sm90Planner, PairsOfHeadsShareItems) {
+  Problem p = headline_3d();
+  p.dim = p.dim_v = 32;
+  for (const Tiling& tiling : forward_pairs_tilings(p, 64)) {
+    ASSERT_TRUE(forward_accepts(p, tiling).ok()) << forward_accepts(p, tiling).reason();
+    const Cost of_pairs = forward_pairs_cost(p, tiling);
+    const Cost of_heads = forward_cost(p, tiling);
+    EXPECT_EQ(of_pairs.work_items, of_heads.work_items / 2);
+    EXPECT_EQ(of_pairs.visited_multiply_adds, of_heads.visited_multiply_adds);
+    EXPECT_EQ(of_pairs.bytes, of_heads.bytes);
+  }
+  p.heads_kv = 12;
+  expect_refusal(forward_pairs_supports(p), "heads = 24, heads_kv = 12; allowed: the same even number");
+  p.heads = p.heads_kv = 3;
+  expect_refusal(forward_pairs_supports(p), "heads = 3, heads_kv = 3; allowed: the same even number");
+}
+
+TEST(Sm90Planner, TakesPairsOfHeadsWhereItemsAreShort) {
+  const std::vector<Problem> suite = headline_suite();
+  for (const std::size_t n : {4, 5}) {
+    const Problem& p = suite[n];
+    EXPECT_LT(forward_pairs_cost(p, forward_pairs_tiling(p)).seconds, forward_cost(p, forward_tiling(p)).seconds);
   }
 }
 

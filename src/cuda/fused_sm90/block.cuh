@@ -20,6 +20,7 @@ namespace vicinal::cuda::sm90 {
 /// What a kernel computes.
 enum class Pass : std::uint8_t {
   forward,         ///< rows are queries: output and logsumexp
+  forward_pairs,   ///< the same for two heads at a time, side by side in the rows of tiles
   grad_query,      ///< rows are queries
   grad_key_value,  ///< rows are keys
   grad_key,        ///< the same in two kernels, for head dims at which registers do not hold both gradients
@@ -27,12 +28,15 @@ enum class Pass : std::uint8_t {
   gradients  ///< rows are keys: as grad_key_value, and what tiles of queries get is added to sums in memory
 };
 
+constexpr bool is_forward(Pass pass) { return pass == Pass::forward || pass == Pass::forward_pairs; }
+
 constexpr RowKind rows_of(Pass pass) {
-  return pass == Pass::forward || pass == Pass::grad_query ? RowKind::queries : RowKind::keys;
+  return is_forward(pass) || pass == Pass::grad_query ? RowKind::queries : RowKind::keys;
 }
 
 constexpr std::span<const KernelClass> classes_of(Pass pass) {
   if (pass == Pass::forward) return kForwardClasses;
+  if (pass == Pass::forward_pairs) return kForwardPairsClasses;
   if (pass == Pass::gradients) return kOnePassClasses;
   return kBackwardClasses;
 }
@@ -46,18 +50,20 @@ struct KernelConfig {
   static constexpr Pass kPass = kPassOf;
   static constexpr RowKind kRows = rows_of(kPass);
   /// Vectors of each row that are kept: those of head dim, and those of value dim where dP is computed.
-  static constexpr int kRowTensors = kPass == Pass::forward || kPass == Pass::grad_value ? 1 : 2;
+  static constexpr int kRowTensors = is_forward(kPass) || kPass == Pass::grad_value ? 1 : 2;
   /// Whether columns, which are queries, come with their logsumexp and delta.
   static constexpr bool kHasStatistics = kRows == RowKind::keys;
   static constexpr bool kSumsQueries = kPass == Pass::gradients;
   /// In the forward pass values are wanted a tile later than keys.
-  static constexpr int kValueLag = kPass == Pass::forward ? 1 : 0;
+  static constexpr int kValueLag = is_forward(kPass) ? 1 : 0;
   static constexpr int kDim = kClass.dim;  ///< of all vectors in registers and products, zero-padded
+  /// Whose vectors lie side by side in the rows of tiles, as if they were one head's.
+  static constexpr int kHeads = kPass == Pass::forward_pairs ? kPairedHeads : 1;
   static constexpr int kWarpgroups = kClass.warpgroups;
   static constexpr int kColumns = kClass.columns;
   static constexpr int kStages = kClass.stages;
   static constexpr int kRowStages = kClass.row_stages;
-  static constexpr int kChunks = (kDim + kChunk - 1) / kChunk;
+  static constexpr int kChunks = (kHeads * kDim + kChunk - 1) / kChunk;
   static constexpr int kBlocks = kClass.blocks;
   static constexpr int kConsumers = 128 * kWarpgroups;
   /// A warpgroup where it gives registers to the consumers, else a warp.
@@ -151,6 +157,13 @@ struct RingPosition {
 __device__ inline std::int64_t token_offset(const View& view, int batch, const int (&token)[3], int head) {
   return batch * view.batch_stride + token[0] * view.axis_stride[0] + token[1] * view.axis_stride[1] +
          token[2] * view.axis_stride[2] + head * view.head_stride;
+}
+
+/// Elements between the vectors of two heads that lie side by side in a row, in a tensor whose view has them as one.
+template <class Config>
+__device__ inline std::int64_t gap_of_heads(const View& view) {
+  static_assert(Config::kHeads == 2);
+  return view.head_stride / Config::kHeads - Config::kDim;
 }
 
 #endif  // VICINAL_HOPPER_CODE

@@ -34,6 +34,14 @@ inline constexpr std::array kForwardClasses{
     KernelClass{192, 2, 96, 2, 1, 1}, KernelClass{256, 2, 64, 2, 1, 1},
 };
 
+/// Of the forward kernel that takes two heads of head dim 32 at a time, which fill the rows of its tiles.
+inline constexpr int kPairedHeads = 2;
+inline constexpr std::array kForwardPairsClasses{
+    KernelClass{32, 1, 64, 2, 2, 3},
+    KernelClass{32, 2, 128, 4, 2, 1},
+};
+static_assert(kForwardPairsClasses.front().dim * kPairedHeads == kChunk);
+
 /// Of both passes of the backward kernels: over query boxes, and over key boxes. They keep two tensors of each box, and
 /// two products of scores in registers.
 inline constexpr std::array kBackwardClasses{

@@ -35,9 +35,11 @@ class Consumer {
  protected:
   using Element = typename Config::Element;
   using ColumnTile = typename SharedMemory<Config>::ColumnTile;
-  static constexpr int kScores = Config::kColumns / 2;  // registers of a thread
+  static constexpr int kScores = Config::kColumns / 2;  // registers of a thread, for one head
   static constexpr int kSums = Config::kDim / 2;
   static constexpr int kDepth = 16;  // of one product
+  /// From one head of a row to the next.
+  static constexpr int kHeadBytes = Config::kDim * static_cast<int>(sizeof(Element));
 
   /// Where a box goes: as in ItemNote.
   struct Place {
@@ -83,11 +85,12 @@ class Consumer {
     what_ = shared_.tile[key_ring_.stage][warpgroup_].what;
   }
 
-  /// scores (+)= the rows' vectors of one kind x those of a tile, begun.
-  __device__ void begin_scores(float (&scores)[kScores], int kind, const ColumnTile& tile, bool adds = false) {
+  /// scores (+)= the rows' vectors of one kind x those of a tile, begun; of the head of that number in a row.
+  __device__ void begin_scores(float (&scores)[kScores], int kind, const ColumnTile& tile, bool adds = false,
+                               int head = 0) {
     const std::uint64_t rows =
-        tile_descriptor(shared_address(&shared_.row[row_ring_.stage][kind][warpgroup_]), 1024, 0);
-    const std::uint64_t columns = tile_descriptor(shared_address(&tile), 1024, 0);
+        tile_descriptor(shared_address(&shared_.row[row_ring_.stage][kind][warpgroup_]) + head * kHeadBytes, 1024, 0);
+    const std::uint64_t columns = tile_descriptor(shared_address(&tile) + head * kHeadBytes, 1024, 0);
     pin(scores);
     open_products();
 #pragma unroll
@@ -101,10 +104,11 @@ class Consumer {
     close_products();
   }
 
-  /// sums (+)= weights x the vectors of a tile, begun.
+  /// sums (+)= weights x the vectors of a tile, begun; likewise.
   __device__ void begin_sums(float (&sums)[kSums], const std::uint32_t (&weights)[kScores / 2], const ColumnTile& tile,
-                             bool adds = true) {
-    const std::uint64_t columns = tile_descriptor(shared_address(&tile), 1024, Config::kColumns * 128);
+                             bool adds = true, int head = 0) {
+    const std::uint64_t columns =
+        tile_descriptor(shared_address(&tile) + head * kHeadBytes, 1024, Config::kColumns * 128);
     pin(sums);
     open_products();
 #pragma unroll
@@ -144,6 +148,13 @@ class Consumer {
   /// Writes the rows of the box, each multiplied by a factor, to one of the views, whose vectors have `dim` elements.
   __device__ void write_rows(const Place& place, int view, const float (&sums)[kSums], const float (&factor)[2],
                              int dim) {
+    write_rows(place, view, dim, [&](int i) { return sums[i] * factor[i / 2 % 2]; });
+  }
+
+  /// The same, where value(i) is what is written of this thread's sum i; those of all heads in a row one after the
+  /// other, and `dim` for all of them.
+  template <class Value>
+  __device__ void write_rows(const Place& place, int view, int dim, Value value) {
     // On the way out lane l writes piece l % 8 of rows l / 8, l / 8 + 4, ...
     const int lane = computed_late(lane_);
     constexpr int kWidth = 8;
@@ -155,19 +166,22 @@ class Consumer {
       to[pass] = is_member(shared_.row_position[r], place.members)
                      ? static_cast<Element*>(p_.rows[view].data) + offset_of(place, view, r) + lane % 8 * kWidth
                      : nullptr;
+      if constexpr (Config::kHeads > 1) {
+        if (lane % 8 * kWidth >= Config::kDim && to[pass] != nullptr) to[pass] += gap_of_heads<Config>(p_.rows[view]);
+      }
     }
     const int slot = warpgroup_ * 4 + warp_;
 #pragma unroll
     for (int chunk = 0; chunk < Config::kChunks; ++chunk) {
       __syncwarp();
 #pragma unroll
-      for (int j = 0; j < 8 && (chunk * 8 + j) * 4 < kSums; ++j) {
+      for (int j = 0; j < 8 && (chunk * 8 + j) * 4 < Config::kHeads * kSums; ++j) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          const float* o = sums + (chunk * 8 + j) * 4 + 2 * i;
+          const int o = (chunk * 8 + j) * 4 + 2 * i;
           const int r = lane / 4 + 8 * i;
           store_shared(shared_address(&shared_.output[slot][r][(j ^ r % 8) * 16 + lane % 4 * 4]),
-                       packed<Element>(o[0] * factor[i], o[1] * factor[i]));
+                       packed<Element>(value(o), value(o + 1)));
         }
       }
       __syncwarp();

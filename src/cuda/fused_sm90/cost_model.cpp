@@ -28,6 +28,13 @@ constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
     {0.749, 0.040, 4.14},  // 256x2
 }};
 
+// Of two heads. Estimates, to be fitted: from one-head classes by the ratios of
+// docs/decisions/0075-hopper-head-dim-32.md.
+constexpr std::array<ClassCosts, kForwardPairsClasses.size()> kForwardPairsCosts{{
+    {0.67, 0.15, 0.58},  // 32x1
+    {1.08, 0.33, 2.30},  // 32x2
+}};
+
 // Of both passes together.
 constexpr std::array<ClassCosts, kBackwardClasses.size()> kBackwardCosts{{
     {0.98, 0.24, 2.6},  // 32x1
@@ -104,6 +111,7 @@ Middle middle_of(const AxisWindow& axis, RowKind rows) {
 
 std::span<const ClassCosts> costs_of(Method method) {
   if (method == Method::forward) return kForwardCosts;
+  if (method == Method::forward_pairs) return kForwardPairsCosts;
   if (method == Method::backward) return kBackwardCosts;
   return kOnePassCosts;
 }
@@ -120,13 +128,14 @@ double share_of(Method method, const KernelClass& size, RowKind rows) {
 
 std::span<const KernelClass> classes_of(Method method) {
   if (method == Method::forward) return kForwardClasses;
+  if (method == Method::forward_pairs) return kForwardPairsClasses;
   if (method == Method::backward) return kBackwardClasses;
   return kOnePassClasses;
 }
 
 std::span<const RowKind> passes_of(Method method) {
   static constexpr std::array kPasses{RowKind::queries, RowKind::keys};
-  if (method == Method::forward) return std::span(kPasses).first(1);
+  if (is_forward(method)) return std::span(kPasses).first(1);
   if (method == Method::backward) return kPasses;
   return std::span(kPasses).last(1);
 }
@@ -239,22 +248,23 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
       extra_kv_(grid.extra_kv),
       places_(kMultiprocessors * size.blocks),
       warpgroups_(size.warpgroups),
-      short_mask_(method == Method::forward ? kForwardShortMask : kBackwardShortMask),
-      idle_loss_(method == Method::forward ? kForwardIdleLoss : kBackwardIdleLoss),
-      launch_seconds_(method == Method::forward ? kForwardLaunchSeconds[size.warpgroups - 1] : kLaunchSeconds),
+      short_mask_(is_forward(method) ? kForwardShortMask : kBackwardShortMask),
+      idle_loss_(is_forward(method) ? kForwardIdleLoss : kBackwardIdleLoss),
+      launch_seconds_(is_forward(method) ? kForwardLaunchSeconds[size.warpgroups - 1] : kLaunchSeconds),
       copy_seconds_(0) {
   const ClassCosts& costs = costs_of(method)[class_index(classes_of(method), size.dim, size.warpgroups)];
   const std::span<const RowKind> passes = passes_of(method);
   const double equal_share = 1.0 / static_cast<double>(passes.size());
   const auto batch = static_cast<double>(std::max<std::int64_t>(grid.batch, 1));  // none is planned as one
-  const double heads = batch * static_cast<double>(grid.heads);
-  const double heads_kv = batch * static_cast<double>(grid.heads_kv);
+  const int joined = joined_heads(method);
+  const double heads = batch * static_cast<double>(grid.heads) / joined;
+  const double heads_kv = batch * static_cast<double>(grid.heads_kv) / joined;
   constexpr double kSeconds = 1e-6 / kMultiprocessors;
-  const auto dims = static_cast<double>(grid.dim + grid.dim_v);
+  const auto dims = static_cast<double>(joined * (grid.dim + grid.dim_v));
   const auto element = static_cast<double>(size_of(grid.dtype));
   byte_seconds_ = heads * dims * element / kBytesPerSecond;
-  if (method == Method::forward) {
-    const std::int64_t chunks = ceil_div(grid.dim, kChunk) + ceil_div(grid.dim_v, kChunk);
+  if (is_forward(method)) {
+    const std::int64_t chunks = ceil_div(joined * grid.dim, kChunk) + ceil_div(joined * grid.dim_v, kChunk);
     copy_seconds_ = heads * static_cast<double>(chunks) * kCopySeconds / kMultiprocessors;
   }
   const double extra_pairs = heads * static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
@@ -272,7 +282,7 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
     const double tile = share_of(method, size, rows) * costs.tile * heads * kSeconds;
     passes_.push_back({rows, item_heads, tile, equal_share * costs.mask * heads * kSeconds,
                        equal_share * costs.item * item_heads * kSeconds,
-                       tile * (method == Method::forward ? kForwardLone : kBackwardLone)});
+                       tile * (is_forward(method) ? kForwardLone : kBackwardLone)});
   }
 }
 

@@ -15,7 +15,12 @@
 namespace vicinal::cuda::sm90 {
 
 /// How an operation is computed: a row of the registry.
-enum class Method : std::uint8_t { forward, backward, backward_one_pass };
+enum class Method : std::uint8_t { forward, forward_pairs, backward, backward_one_pass };
+
+constexpr bool is_forward(Method method) { return method == Method::forward || method == Method::forward_pairs; }
+
+/// Heads that are one to the kernel.
+constexpr int joined_heads(Method method) { return method == Method::forward_pairs ? kPairedHeads : 1; }
 
 /// The sizes that the kernels of a method are compiled for.
 std::span<const KernelClass> classes_of(Method method);
@@ -99,7 +104,7 @@ class CostModel {
   [[nodiscard]] double seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape) const;
 
  private:
-  /// Seconds of a multiprocessor that is never idle, for all heads and batch entries.
+  /// Seconds of a multiprocessor that is never idle, for all heads (joined ones are one) and batch entries.
   struct PassCosts {
     RowKind rows;
     double item_heads;  ///< heads and batch entries that have items of their own

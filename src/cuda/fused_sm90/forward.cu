@@ -14,17 +14,35 @@ constexpr std::array<const Launch*, kForwardClasses.size()> kBf16{
     &kForwardBf16Dim32x1, &kForwardBf16Dim32x2,  &kForwardBf16Dim64x1,  &kForwardBf16Dim64x2,
     &kForwardBf16Dim96x2, &kForwardBf16Dim128x2, &kForwardBf16Dim192x2, &kForwardBf16Dim256x2};
 
+constexpr std::array<const Launch*, kForwardPairsClasses.size()> kPairsFp16{&kForwardPairsFp16Dim32x1,
+                                                                            &kForwardPairsFp16Dim32x2};
+constexpr std::array<const Launch*, kForwardPairsClasses.size()> kPairsBf16{&kForwardPairsBf16Dim32x1,
+                                                                            &kForwardPairsBf16Dim32x2};
+
+Parameters forward_parameters(const Problem& grid, const Tiling& tiling, const ForwardViews& t, int joined_heads) {
+  Parameters p = parameters_of(
+      grid, tiling, RowKind::queries,
+      {.row = {t.query, {}}, .key = t.key, .value = t.value, .extra_key = t.extra_key, .extra_value = t.extra_value},
+      joined_heads);
+  p.rows[0] = t.output;
+  p.rows[1] = t.logsumexp;
+  for (View& view : p.rows) view.head_stride *= joined_heads;
+  p.wide_stores = has_wide_rows(t.output, grid.dim_v);
+  return p;
+}
+
 }  // namespace
 
 void forward(const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {
-  Parameters p = parameters_of(
-      grid, tiling, RowKind::queries,
-      {.row = {t.query, {}}, .key = t.key, .value = t.value, .extra_key = t.extra_key, .extra_value = t.extra_value});
-  p.rows[0] = t.output;
-  p.rows[1] = t.logsumexp;
-  p.wide_stores = has_wide_rows(t.output, grid.dim_v);
+  const Parameters p = forward_parameters(grid, tiling, t, 1);
   const auto& launches = grid.dtype == DType::fp16 ? kFp16 : kBf16;
   (*launches[instance_of(kForwardClasses, grid, p.grid.warpgroups)])(grid, p, execution.stream);
+}
+
+void forward_pairs(const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {
+  const Parameters p = forward_parameters(grid, tiling, t, kPairedHeads);
+  const auto& launches = grid.dtype == DType::fp16 ? kPairsFp16 : kPairsBf16;
+  (*launches[instance_of(kForwardPairsClasses, grid, p.grid.warpgroups)])(grid, p, execution.stream);
 }
 
 }  // namespace vicinal::cuda::sm90

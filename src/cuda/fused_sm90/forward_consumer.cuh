@@ -1,6 +1,6 @@
 #pragma once
 
-// A consumer warpgroup of the fused Hopper forward kernel: 64 queries.
+// A consumer warpgroup of the fused Hopper forward kernel: 64 queries, of one head, or of each of two.
 
 #include "cuda/fused_sm90/consumer.cuh"
 
@@ -18,6 +18,10 @@ class ForwardConsumer : Consumer<Config> {
   using Base::p_, Base::shared_, Base::warpgroup_, Base::lane_, Base::row_ring_, Base::key_ring_, Base::value_ring_;
   using Base::what_, Base::release;
   using typename Base::Element, typename Base::Place;
+
+  static constexpr int kHeads = Config::kHeads;
+  static constexpr int kLastHead = kHeads - 1;
+  static_assert(kHeads <= 2);
 
   static constexpr float kMinusInfinity = -__builtin_huge_valf();
   static constexpr float kLowest = -3e38F;  // the bound of a row that has seen nothing: any score moves it
@@ -41,60 +45,84 @@ class ForwardConsumer : Consumer<Config> {
       const Place place = Base::place_of(note);
       release(shared_.row_empty[row_ring_.stage]);
       row_ring_.advance();
-      if (started_) finish(place);
+      if (started_[0]) finish(place);
     }
   }
 
  private:
   __device__ void begin() {
-    started_ = false;
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      bound_[r] = kLowest;
-      sum_[r] = 0;
+    for (int head = 0; head < kHeads; ++head) {
+      started_[head] = false;
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        bound_[head][r] = kLowest;
+        sum_[head][r] = 0;
+      }
     }
   }
 
   /// Attends to `count` key tiles that follow each other: those of the grid, or the extra ones. While this warpgroup
   /// looks for the largest scores of one, the tensor cores add the product of the one before to O; the other warpgroup
-  /// keeps them busy while exponentials are computed.
+  /// keeps them busy while exponentials are computed. Of two heads, one after the other for each tile, in the same way.
   __device__ void attend(int count) {
     if (count == 0) return;
-    const bool adds = started_;
+    const bool adds = started_[0];
     this->await_keys();
-    this->begin_scores(scores_, 0, shared_.key[key_ring_.stage]);
+    begin_scores(0);
     this->find_visible();
     wait_for_products<0>();
-    end_scores();
-    find_bounds();
-    if (moves_ && adds) rescale();
-    soften();
+    end_scores(0);
+    find_bounds(0);
+    if (moves_ && adds) rescale(0);
+    soften(0);
+    attend_second(adds);
 #pragma unroll 1
     for (int t = 1; t < count; ++t) {
       const bool keys = shared_.key_full[key_ring_.stage].test(key_ring_.phase);
-      const bool values = shared_.value_full[value_ring_.stage].test(value_ring_.phase);
+      const bool values = kHeads == 1 && shared_.value_full[value_ring_.stage].test(value_ring_.phase);
       this->await_keys(keys);
-      this->begin_scores(scores_, 0, shared_.key[key_ring_.stage]);
-      begin_output(values);
+      begin_scores(0);
+      begin_output(kLastHead, values);
       this->find_visible();
       wait_for_products<1>();
-      end_scores();
-      find_bounds();
+      end_scores(0);
+      find_bounds(0);
       wait_for_products<0>();
-      end_output();
-      if (moves_) rescale();
-      soften();
+      end_output(kLastHead);
+      if (moves_) rescale(0);
+      soften(0);
+      attend_second(true);
     }
-    begin_output(false);
+    begin_output(kLastHead, false);
     wait_for_products<0>();
-    end_output();
+    end_output(kLastHead);
   }
 
+  /// The same tile for the second head, if there are two, and the product of the first.
+  __device__ void attend_second(bool adds) {
+    if constexpr (kHeads > 1) {
+      begin_scores(1);
+      begin_output(0, false);
+      wait_for_products<1>();
+      end_scores(1);
+      find_bounds(1);
+      wait_for_products<0>();
+      end_output(0);
+      if (moves_ && adds) rescale(1);
+      soften(1);
+    }
+  }
+
+  __device__ void begin_scores(int head) { Base::begin_scores(scores_, 0, shared_.key[key_ring_.stage], false, head); }
+
   /// The scores are there, those that a row is not to see at -inf.
-  __device__ void end_scores() {
+  __device__ void end_scores(int head) {
     pin(scores_);
-    release(shared_.key_empty[key_ring_.stage]);
-    key_ring_.advance();
+    if (head == kLastHead) {
+      release(shared_.key_empty[key_ring_.stage]);
+      key_ring_.advance();
+    }
     if (!TileNote::touched(what_)) return;
     if ((what_ & TileNote::kSigned) != 0) {
 #pragma unroll
@@ -106,23 +134,24 @@ class ForwardConsumer : Consumer<Config> {
     }
   }
 
-  /// O += P V of the tile before, begun; the first product of a work item sets O.
-  __device__ void begin_output(bool there) {
-    if (!there) shared_.value_full[value_ring_.stage].wait(value_ring_.phase);
-    this->begin_sums(output_, weights_, shared_.value[value_ring_.stage], started_);
-    started_ = true;
+  /// O += P V of what was softened last, begun; the first product of a work item sets O.
+  __device__ void begin_output(int head, bool there) {
+    if (head == 0 && !there) shared_.value_full[value_ring_.stage].wait(value_ring_.phase);
+    this->begin_sums(output_[head], weights_, shared_.value[value_ring_.stage], started_[head], head);
+    started_[head] = true;
+    if (head < kLastHead) return;
     multiplied_ = value_ring_.stage;
     value_ring_.advance();
   }
 
-  __device__ void end_output() {
-    pin(output_);
-    release(shared_.value_empty[multiplied_]);
+  __device__ void end_output(int head) {
+    pin(output_[head]);
+    if (head == kLastHead) release(shared_.value_empty[multiplied_]);
   }
 
   /// Exponentials are relative to a bound that is at most kSlack, as a power of two, below the largest score so far.
   /// It moves rarely: moves_ says whether it does for some row of the warp, and O is to be rescaled.
-  __device__ void find_bounds() {
+  __device__ void find_bounds(int head) {
     constexpr float kSlack = 8;  // fp16 holds weights up to 2^8
     float largest[2];            // of this thread's columns
     bool beyond = false;
@@ -136,81 +165,89 @@ class ForwardConsumer : Consumer<Config> {
         odd = fmaxf(odd, scores_[s + 1]);
       }
       largest[i] = fmaxf(even, odd);
-      beyond = beyond || fmaf(largest[i], p_.log2_scale, -bound_[i]) > kSlack;
+      beyond = beyond || fmaf(largest[i], p_.log2_scale, -bound_[head][i]) > kSlack;
     }
     moves_ = __any_sync(~0U, beyond);
-    if (moves_) move_bounds(largest, kSlack);
+    if (moves_) move_bounds(head, largest, kSlack);
   }
 
   /// Moves the bounds that are more than `slack` below the largest score of their row. What was summed up before is to
   /// be multiplied by shrink_.
-  __device__ void move_bounds(const float (&largest)[2], float slack) {
+  __device__ void move_bounds(int head, const float (&largest)[2], float slack) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float all = fmaxf(largest[i], __shfl_xor_sync(~0U, largest[i], 1));
       all = fmaxf(all, __shfl_xor_sync(~0U, all, 2)) * p_.log2_scale;
-      const float moved = all - bound_[i] > slack ? all - bound_[i] : 0;
+      const float moved = all - bound_[head][i] > slack ? all - bound_[head][i] : 0;
       shrink_[i] = exp2_approximate(-moved);
-      sum_[i] *= shrink_[i];
-      if (moved > 0) bound_[i] = all;
+      sum_[head][i] *= shrink_[i];
+      if (moved > 0) bound_[head][i] = all;
     }
   }
 
   /// Scores become weights: exponentials, as operands of the next product.
-  __device__ void soften() {
+  __device__ void soften(int head) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float even = 0;
       float odd = 0;
 #pragma unroll
       for (int s = 2 * i; s < kScores; s += 4) {
-        const float first = exp2_approximate(fmaf(scores_[s], p_.log2_scale, -bound_[i]));
-        const float second = exp2_approximate(fmaf(scores_[s + 1], p_.log2_scale, -bound_[i]));
+        const float first = exp2_approximate(fmaf(scores_[s], p_.log2_scale, -bound_[head][i]));
+        const float second = exp2_approximate(fmaf(scores_[s + 1], p_.log2_scale, -bound_[head][i]));
         even += first;
         odd += second;
         weights_[s / 2] = packed<Element>(first, second);
       }
-      sum_[i] += even + odd;
+      sum_[head][i] += even + odd;
     }
   }
 
-  __device__ void rescale() {
+  __device__ void rescale(int head) {
 #pragma unroll
-    for (int o = 0; o < kSums; ++o) output_[o] *= shrink_[o / 2 % 2];
+    for (int o = 0; o < kSums; ++o) output_[head][o] *= shrink_[o / 2 % 2];
   }
 
   /// Normalises and writes the rows of the box: the output to view 0, logsumexp to view 1.
   __device__ void finish(const Place& place) {
     constexpr float kLn2 = 0.693147180559945309F;
-    float inverse[2];
+    float inverse[kHeads][2];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      sum_[i] += __shfl_xor_sync(~0U, sum_[i], 1);
-      sum_[i] += __shfl_xor_sync(~0U, sum_[i], 2);
-      inverse[i] = __fdividef(1.0F, sum_[i]);
-    }
-    // Lane l holds row l / 4 and the one 8 below: two lanes of each four write their logsumexp.
-    if (lane_ % 4 < 2 && p_.rows[1].data != nullptr) {
-      const bool second = lane_ % 4 == 1;
-      const float bound = second ? bound_[1] : bound_[0];
-      const float sum = second ? sum_[1] : sum_[0];
-      const int r = this->row(0) + (second ? 8 : 0);
-      if (Base::is_member(shared_.row_position[r], place.members)) {
-        static_cast<float*>(p_.rows[1].data)[this->offset_of(place, 1, r)] = (bound + log2f(sum)) * kLn2;
+    for (int head = 0; head < kHeads; ++head) {
+      float* sum = sum_[head];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        sum[i] += __shfl_xor_sync(~0U, sum[i], 1);
+        sum[i] += __shfl_xor_sync(~0U, sum[i], 2);
+        inverse[head][i] = __fdividef(1.0F, sum[i]);
+      }
+      // Lane l holds row l / 4 and the one 8 below: two lanes of each four write their logsumexp.
+      if (lane_ % 4 < 2 && p_.rows[1].data != nullptr) {
+        const bool second = lane_ % 4 == 1;
+        const float bound = second ? bound_[head][1] : bound_[head][0];
+        const float total = second ? sum[1] : sum[0];
+        const int r = this->row(0) + (second ? 8 : 0);
+        if (Base::is_member(shared_.row_position[r], place.members)) {
+          const std::int64_t at = this->offset_of(place, 1, r) + head * (p_.rows[1].head_stride / kHeads);
+          static_cast<float*>(p_.rows[1].data)[at] = (bound + log2f(total)) * kLn2;
+        }
       }
     }
-    this->write_rows(place, 0, output_, inverse, p_.dim_v);
+    this->write_rows(place, 0, p_.dim_v, [&](int i) {
+      const int head = i / kSums;
+      return output_[head][i % kSums] * inverse[head][i / 2 % 2];
+    });
   }
 
-  int multiplied_;  // the stage of the values of the last product
-  bool moves_;      // a bound of the warp, at the last tile
-  bool started_;    // O holds something of the work item
+  int multiplied_;        // the stage of the values of the last product
+  bool moves_;            // a bound of the warp, at the last tile
+  bool started_[kHeads];  // O holds something of the work item
   float scores_[kScores];
   std::uint32_t weights_[kScores / 2];
-  float output_[kSums];
-  float bound_[2];   // log2 of what the exponentials of each row are relative to
-  float sum_[2];     // of this thread's columns
-  float shrink_[2];  // of O, after the last tile
+  float output_[kHeads][kSums];
+  float bound_[kHeads][2];  // log2 of what the exponentials of each row are relative to
+  float sum_[kHeads][2];    // of this thread's columns
+  float shrink_[2];         // of O, after the last tile
 };
 
 #endif  // VICINAL_HOPPER_CODE

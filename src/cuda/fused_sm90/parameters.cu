@@ -13,7 +13,7 @@ namespace {
 
 /// A tensor of tokens, of which a pass reads boxes.
 struct Tokens {
-  const View& view;
+  View view;
   std::int64_t dim;
   std::int64_t heads;
   PerAxis<std::int64_t> extent;
@@ -41,6 +41,14 @@ bool takes(const Tokens& tokens) {
   return has_wide_rows(view, tokens.dim) && fits(view.batch_stride) && std::ranges::all_of(view.axis_stride, fits) &&
          view.head_stride >= 0 &&
          (tokens.heads - 1) * view.head_stride + tokens.dim <= std::numeric_limits<std::int32_t>::max();
+}
+
+/// The same with every so many heads as one.
+Tokens joined(Tokens tokens, int heads) {
+  tokens.view.head_stride *= heads;
+  tokens.dim *= heads;
+  tokens.heads /= heads;
+  return tokens;
 }
 
 /// Axis 0 of the map holds the heads one after another.
@@ -75,26 +83,32 @@ bool has_wide_rows(const View& view, std::int64_t dim) {
   return row_alignment(view) == kTensorMapAlignment && dim * size % kTensorMapAlignment == 0;
 }
 
-Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views) {
+Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views,
+                         int joined_heads) {
   Parameters p{};
-  p.grid = TiledGrid(grid, tiling, rows);
+  Problem items = grid;
+  items.heads /= joined_heads;
+  items.heads_kv /= joined_heads;
+  p.grid = TiledGrid(items, tiling, rows);
 
   const std::int64_t row_heads = rows == RowKind::queries ? grid.heads : grid.heads_kv;
   const std::int64_t column_heads = rows == RowKind::queries ? grid.heads_kv : grid.heads;
   const PerAxis<std::int64_t> extras{1, 1, grid.extra_kv};
-  const std::array row{Tokens{views.row[0], grid.dim, row_heads, grid.layout, grid.batch},
-                       Tokens{views.row[1], grid.dim_v, row_heads, grid.layout, grid.batch}};
-  const Tokens key{views.key, grid.dim, column_heads, grid.layout, grid.batch};
-  const Tokens value{views.value, grid.dim_v, column_heads, grid.layout, grid.batch};
-  const Tokens extra_key{views.extra_key, grid.dim, column_heads, extras, grid.batch};
-  const Tokens extra_value{views.extra_value, grid.dim_v, column_heads, extras, grid.batch};
+  std::array row{Tokens{views.row[0], grid.dim, row_heads, grid.layout, grid.batch},
+                 Tokens{views.row[1], grid.dim_v, row_heads, grid.layout, grid.batch}};
+  Tokens key{views.key, grid.dim, column_heads, grid.layout, grid.batch};
+  Tokens value{views.value, grid.dim_v, column_heads, grid.layout, grid.batch};
+  Tokens extra_key{views.extra_key, grid.dim, column_heads, extras, grid.batch};
+  Tokens extra_value{views.extra_value, grid.dim_v, column_heads, extras, grid.batch};
 
   p.by_copy_engine = true;
   p.copied_bytes = kTensorMapAlignment;
-  for (const Tokens* tokens : {&row[0], &row[1], &key, &value, &extra_key, &extra_value}) {
+  for (Tokens* tokens : {&row[0], &row[1], &key, &value, &extra_key, &extra_value}) {
     if (!tokens->view) continue;
-    p.by_copy_engine = p.by_copy_engine && takes(*tokens);
+    const bool adjoin = joined_heads == 1 || tokens->view.head_stride == tokens->dim;
+    p.by_copy_engine = p.by_copy_engine && adjoin && takes(*tokens);
     p.copied_bytes = std::min(p.copied_bytes, row_alignment(tokens->view));
+    *tokens = joined(*tokens, joined_heads);
   }
 
   const auto box_of = [](const TileShape& shape) { return std::array{shape.box[0], shape.box[1], shape.box[2]}; };
@@ -105,8 +119,8 @@ Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows
   p.extra_key = source(extra_key, extra_box, {1, 1, 1}, p.by_copy_engine);
   p.extra_value = source(extra_value, extra_box, {1, 1, 1}, p.by_copy_engine);
 
-  p.dim = static_cast<int>(grid.dim);
-  p.dim_v = static_cast<int>(grid.dim_v);
+  p.dim = static_cast<int>(grid.dim) * joined_heads;
+  p.dim_v = static_cast<int>(grid.dim_v) * joined_heads;
   constexpr double kLog2OfE = 1.4426950408889634;
   const double scale = grid.effective_scale();
   p.scale = static_cast<float>(scale);

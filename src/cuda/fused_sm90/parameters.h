@@ -45,8 +45,8 @@ struct Parameters {
   View logsumexp, delta;                      ///< of the columns, where they are queries
   View rows[kRowViews];
   QuerySums query_sums;  ///< where the pass has them
-  int dim;
-  int dim_v;
+  int dim;               ///< of all heads that are one to the kernel together
+  int dim_v;             ///< likewise
   float scale;
   float sign;              ///< of the scale: 1, 0 or -1; scores of the forward pass are multiplied by it
   float log2_scale;        ///< |scale| log2(e), or log2(e) where the scale is 0: exp(scale x) = exp2(log2_scale sign x)
@@ -63,7 +63,10 @@ struct TileViews {
 };
 
 /// All but the views of single rows and `wide_stores`. Throws `Error` (system) where the driver refuses a tensor map.
-Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views);
+/// Every `joined_heads` heads are one to the kernel, of as many times the head dim: its rows hold their vectors side by
+/// side. The copy engine fills them where they adjoin in the tensors too.
+Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views,
+                         int joined_heads = 1);
 
 /// Whether rows of a tensor begin, and end, at multiples of 16 bytes.
 bool has_wide_rows(const View& view, std::int64_t dim);
@@ -78,6 +81,10 @@ extern const Launch kForwardFp16Dim32x1, kForwardFp16Dim32x2, kForwardFp16Dim64x
     kForwardFp16Dim96x2, kForwardFp16Dim128x2, kForwardFp16Dim192x2, kForwardFp16Dim256x2;
 extern const Launch kForwardBf16Dim32x1, kForwardBf16Dim32x2, kForwardBf16Dim64x1, kForwardBf16Dim64x2,
     kForwardBf16Dim96x2, kForwardBf16Dim128x2, kForwardBf16Dim192x2, kForwardBf16Dim256x2;
+
+/// One for each of kForwardPairsClasses.
+extern const Launch kForwardPairsFp16Dim32x1, kForwardPairsFp16Dim32x2;
+extern const Launch kForwardPairsBf16Dim32x1, kForwardPairsBf16Dim32x2;
 
 /// One for each of kBackwardClasses and pass over queries; over keys one, or one each for keys and values.
 extern const Launch kGradQueryFp16Dim32x1, kGradQueryFp16Dim64x1, kGradQueryFp16Dim64x2, kGradQueryFp16Dim96x2,

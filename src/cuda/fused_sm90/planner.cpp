@@ -70,10 +70,10 @@ std::vector<Shape> boxes_of(const Problem& grid, const Shape& members, std::int6
 }
 
 /// Smaller boxes than that only waste rows, unless there are hardly enough boxes for all multiprocessors.
-std::int64_t least_box_volume(const Problem& grid, const Shape& members) {
+std::int64_t least_box_volume(const Problem& grid, Method method, const Shape& members) {
   constexpr std::int64_t kEnoughBoxes = 800;
   constexpr std::int64_t kLeast = 40;
-  const std::int64_t boxes = grid.batch * grid.heads * grid.tokens() / kWarpgroupRows;
+  const std::int64_t boxes = grid.batch * (grid.heads / joined_heads(method)) * grid.tokens() / kWarpgroupRows;
   return boxes < kEnoughBoxes ? 1 : std::min(kLeast, volume(members));
 }
 
@@ -406,7 +406,7 @@ std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t coun
   // masks, which cost one class more than the other.
   constexpr std::size_t kMostStarts = 48;
   const Shape members = members_of(grid);
-  const BoxList boxes(boxes_of(grid, members, least_box_volume(grid, members)), kWarpgroupRows);
+  const BoxList boxes(boxes_of(grid, members, least_box_volume(grid, method, members)), kWarpgroupRows);
   std::vector<Search> searches;
   searches.reserve(classes_of(method).size());  // starts point at them
   for (const KernelClass& size : classes_of(method)) {
@@ -465,7 +465,7 @@ Status accepts(const Problem& grid, Method method, const Tiling& tiling) {
 /// Multiply-adds of a pass, for `pairs` pairs of slots.
 double multiply_adds_of_pass(const Problem& grid, Method method, const KernelClass& size, RowKind rows, double pairs) {
   const double forward = multiply_adds(grid, Operation::forward, pairs);
-  if (method == Method::forward) return forward;
+  if (is_forward(method)) return forward;
   // S and dP are made in each of two passes: seven products, or eight, instead of the five that multiply_adds counts.
   // S, dP and dQ are all but dV and dK; S, dP, dV and dK twice a forward pass; and with S once more as many as those
   // five.
@@ -480,7 +480,7 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   const std::span<const RowKind> passes = passes_of(method);
   const std::int64_t tile_volume = volume(tiling.key_tile);
   const double slots = static_cast<double>(tiling.rows * tiling.columns);
-  const Operation operation = method == Method::forward ? Operation::forward : Operation::backward;
+  const Operation operation = is_forward(method) ? Operation::forward : Operation::backward;
   Cost cost{.needed_multiply_adds = multiply_adds(grid, operation, needed_pairs(grid)),
             .bytes = compulsory_bytes(grid, operation)};
   std::array<Work, kMostPasses> works;
@@ -496,7 +496,7 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
     cost.visited_multiply_adds += multiply_adds_of_pass(grid, method, size, passes[pass], visited * slots);
     cost.masked_multiply_adds += multiply_adds_of_pass(grid, method, size, passes[pass], masked * slots);
     const std::int64_t heads = passes[pass] == RowKind::queries ? grid.heads : grid.heads_kv;
-    cost.work_items += static_cast<double>(grid.batch * heads) * work.items;
+    cost.work_items += static_cast<double>(grid.batch * heads) / joined_heads(method) * work.items;
   }
   if (method == Method::backward) {
     // The gradients of extra tokens come from a kernel of their own.
@@ -511,6 +511,18 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
 
 Status forward_supports(const Problem& grid) { return supports(grid, kForwardClasses.back().dim); }
 
+Status forward_pairs_supports(const Problem& grid) {
+  constexpr std::int64_t kDim = kForwardPairsClasses.front().dim;
+  if (grid.dim != kDim || grid.dim_v != kDim) {
+    return Status::refuse(fmt::format("dim = {}, dim_v = {}; allowed: {}", grid.dim, grid.dim_v, kDim));
+  }
+  if (grid.heads != grid.heads_kv || grid.heads % kPairedHeads != 0) {
+    return Status::refuse(
+        fmt::format("heads = {}, heads_kv = {}; allowed: the same even number", grid.heads, grid.heads_kv));
+  }
+  return supports(grid, kDim);
+}
+
 Status backward_supports(const Problem& grid) { return supports(grid, kBackwardClasses.back().dim); }
 
 Status backward_one_pass_supports(const Problem& grid) {
@@ -524,6 +536,10 @@ Status backward_one_pass_supports(const Problem& grid) {
 
 Status forward_accepts(const Problem& grid, const Tiling& tiling) { return accepts(grid, Method::forward, tiling); }
 
+Status forward_pairs_accepts(const Problem& grid, const Tiling& tiling) {
+  return accepts(grid, Method::forward_pairs, tiling);
+}
+
 Status backward_accepts(const Problem& grid, const Tiling& tiling) { return accepts(grid, Method::backward, tiling); }
 
 Status backward_one_pass_accepts(const Problem& grid, const Tiling& tiling) {
@@ -532,12 +548,18 @@ Status backward_one_pass_accepts(const Problem& grid, const Tiling& tiling) {
 
 Tiling forward_tiling(const Problem& grid) { return forward_tilings(grid, 1).front(); }
 
+Tiling forward_pairs_tiling(const Problem& grid) { return forward_pairs_tilings(grid, 1).front(); }
+
 Tiling backward_tiling(const Problem& grid) { return backward_tilings(grid, 1).front(); }
 
 Tiling backward_one_pass_tiling(const Problem& grid) { return backward_one_pass_tilings(grid, 1).front(); }
 
 std::vector<Tiling> forward_tilings(const Problem& grid, std::size_t count) {
   return tilings<1>(grid, Method::forward, count);
+}
+
+std::vector<Tiling> forward_pairs_tilings(const Problem& grid, std::size_t count) {
+  return tilings<1>(grid, Method::forward_pairs, count);
 }
 
 std::vector<Tiling> backward_tilings(const Problem& grid, std::size_t count) {
@@ -549,6 +571,8 @@ std::vector<Tiling> backward_one_pass_tilings(const Problem& grid, std::size_t c
 }
 
 Cost forward_cost(const Problem& grid, const Tiling& tiling) { return cost(grid, Method::forward, tiling); }
+
+Cost forward_pairs_cost(const Problem& grid, const Tiling& tiling) { return cost(grid, Method::forward_pairs, tiling); }
 
 Cost backward_cost(const Problem& grid, const Tiling& tiling) { return cost(grid, Method::backward, tiling); }
 

@@ -15,25 +15,30 @@ namespace vicinal::cuda::sm90 {
 
 /// Why the fused kernel cannot do a problem; success where it can.
 Status forward_supports(const Problem& grid);
+Status forward_pairs_supports(const Problem& grid);
 Status backward_supports(const Problem& grid);
 Status backward_one_pass_supports(const Problem& grid);
 
 /// Whether tiles that a caller forces fit the kernel.
 Status forward_accepts(const Problem& grid, const Tiling& tiling);
+Status forward_pairs_accepts(const Problem& grid, const Tiling& tiling);
 Status backward_accepts(const Problem& grid, const Tiling& tiling);
 Status backward_one_pass_accepts(const Problem& grid, const Tiling& tiling);
 
 /// The tiles of the least estimated time.
 Tiling forward_tiling(const Problem& grid);
+Tiling forward_pairs_tiling(const Problem& grid);
 Tiling backward_tiling(const Problem& grid);
 Tiling backward_one_pass_tiling(const Problem& grid);
 
 /// The `count` tilings of the least estimated times, or all where there are fewer; the least first.
 std::vector<Tiling> forward_tilings(const Problem& grid, std::size_t count);
+std::vector<Tiling> forward_pairs_tilings(const Problem& grid, std::size_t count);
 std::vector<Tiling> backward_tilings(const Problem& grid, std::size_t count);
 std::vector<Tiling> backward_one_pass_tilings(const Problem& grid, std::size_t count);
 
 Cost forward_cost(const Problem& grid, const Tiling& tiling);
+Cost forward_pairs_cost(const Problem& grid, const Tiling& tiling);
 Cost backward_cost(const Problem& grid, const Tiling& tiling);
 Cost backward_one_pass_cost(const Problem& grid, const Tiling& tiling);
 

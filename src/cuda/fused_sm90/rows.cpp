@@ -21,6 +21,20 @@ constinit const KernelRow kFusedSm90Forward{
     .forward = cuda::sm90::forward,
 };
 
+constinit const KernelRow kFusedSm90ForwardPairs{
+    .name = "fused_sm90_forward_pairs",
+    .backend = "fused",
+    .operation = Operation::forward,
+    .device = DeviceType::cuda,
+    .supports = cuda::sm90::forward_pairs_supports,
+    .tiling = cuda::sm90::forward_pairs_tiling,
+    .tilings = cuda::sm90::forward_pairs_tilings,
+    .accepts = cuda::sm90::forward_pairs_accepts,
+    .cost = cuda::sm90::forward_pairs_cost,
+    .workspace = [](const Problem&, const Tiling&) { return std::size_t{0}; },
+    .forward = cuda::sm90::forward_pairs,
+};
+
 constinit const KernelRow kFusedSm90Backward{
     .name = "fused_sm90_backward",
     .backend = "fused",
