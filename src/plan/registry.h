@@ -4,6 +4,7 @@
 // planned, checked and measured the moment it is registered, and gone when its row is deleted.
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -46,7 +47,7 @@ struct KernelRow {
 };
 
 /// All kernels of this build, in order of preference where costs tie.
-std::span<const KernelRow> registry();
+std::span<const std::reference_wrapper<const KernelRow>> registry();
 
 /// Why a row cannot be used for a (valid, rank 3) problem; success where it can.
 Status usable(const KernelRow& row, const Problem& grid, const PlanOptions& options);

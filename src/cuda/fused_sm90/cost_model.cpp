@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
 
 #include "core/tiling.h"
 
@@ -73,42 +72,6 @@ constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
 constexpr double kMemoryBytesPerSecond = 2.5e12;
 constexpr double kExtraMultiplyAddsPerSecond = 1e13;  // gradients of extra tokens, without matrix products: an estimate
 
-/// x / y rounded down or up, for whole numbers of at most 2^29 and a `reciprocal` of y: half of a unit in the numerator
-/// is more than all rounding.
-std::int32_t quotient(double x, double reciprocal) { return static_cast<std::int32_t>((x + 0.5) * reciprocal); }
-std::int32_t quotient_up(double x, double reciprocal) { return static_cast<std::int32_t>((x - 0.5) * reciprocal + 1); }
-
-/// Tokens that those of a box see: some of them, and all of them. Both ends are monotone in the token.
-struct Sight {
-  Interval some, all;
-};
-Sight sight(const AxisWindow& window, RowKind rows, Interval box) {
-  if (rows == RowKind::queries) return {halo(window, box), common_keys(window, box)};
-  const Interval first = window.queries_of(box.begin);
-  const Interval last = window.queries_of(box.end - 1);
-  return {{first.begin, last.end}, {last.begin, first.end}};
-}
-
-/// The middle of an axis, in which tokens see the same, relative to where they are, but for strides. Before it and
-/// behind it borders push windows inward, or cut them.
-struct Middle {
-  std::int64_t begin, end;
-  bool same_before, same_behind;  ///< tokens at the border all see the same
-};
-Middle middle_of(const AxisWindow& axis, RowKind rows) {
-  const auto [members, window, stride, causal] = axis;
-  if (rows == RowKind::keys) {
-    return {causal ? 0 : std::min(window, members - window),
-            causal ? members - window : std::max(window, members - window), false, false};
-  }
-  if (causal) return {window / stride * stride, members, false, false};
-  // Leaders up to window / 2 see the first keys, those from `latest` on the last keys.
-  const std::int64_t half = window / 2;
-  const std::int64_t latest = std::max<std::int64_t>(members - window + half - stride / 2, 0);
-  const std::int64_t begin = ((half - stride / 2) / stride + 1) * stride;
-  return {begin, std::max(begin, ceil_div(latest, stride) * stride), true, true};
-}
-
 std::span<const ClassCosts> costs_of(Method method) {
   if (method == Method::forward) return kForwardCosts;
   if (method == Method::forward_pairs) return kForwardPairsCosts;
@@ -144,109 +107,12 @@ int products_over_keys(Method method, const KernelClass& size) {
   return method == Method::backward && size.dim <= 128 ? 4 : 5;
 }
 
-Work& Work::operator*=(const Work& other) {
-  items *= other.items;
-  loaded *= other.loaded;
-  visited *= other.visited;
-  unmasked *= other.unmasked;
-  return *this;
-}
-
-double blocks_along(const Problem& grid, int axis, std::int64_t block) {
-  const std::int64_t dilation = grid.dilation[axis];
-  const std::int64_t larger_groups = grid.layout[axis] % dilation;
-  const std::int64_t members = grid.layout[axis] / dilation;
-  return static_cast<double>(larger_groups * ceil_div(members + 1, block) +
-                             (dilation - larger_groups) * ceil_div(members, block));
-}
-
-AxisSpans::AxisSpans(const Problem& grid, int axis, RowKind rows, std::int64_t box, std::int64_t boxes,
-                     std::int64_t most_blocks)
-    : items_(blocks_along(grid, axis, box * boxes)) {
-  spans_.reserve(6 * boxes);  // one of each part of the axis
-  const std::int64_t dilation = grid.dilation[axis];
-  const std::int64_t larger_groups = grid.layout[axis] % dilation;
-  add_groups(grid, axis, rows, 0, larger_groups, box, boxes, most_blocks);
-  add_groups(grid, axis, rows, dilation - 1, dilation - larger_groups, box, boxes, most_blocks);
-}
-
-void AxisSpans::add_groups(const Problem& grid, int axis, RowKind rows, std::int64_t group, std::int64_t count,
-                           std::int64_t box, std::int64_t boxes, std::int64_t most_blocks) {
-  if (count == 0) return;
-  const AxisWindow window = axis_window(grid, axis, group);
-  const std::int64_t block = box * boxes;
-  const std::int64_t blocks = ceil_div(window.members, block);
-
-  const auto add_block = [&](std::int64_t number, double weight) {
-    const std::int64_t begin = number * block;
-    const std::int64_t end = std::min(begin + block, window.members);
-    const Interval of_block = sight(window, rows, {begin, end}).some;
-    const auto from_corner = [&](std::int64_t token) { return static_cast<std::int32_t>(token - of_block.begin); };
-    for (std::int64_t b = begin; b < end; b += box) {
-      const auto [some, all] = sight(window, rows, {b, std::min(b + box, end)});
-      Span span{weight, b == begin ? static_cast<std::int32_t>(of_block.size()) : 0, 0, 0, 0, 0};
-      if (some.size() > 0) {  // else, where windows are causal and strided, no query may see a key
-        span.begin = from_corner(some.begin);
-        span.end = from_corner(some.end);
-        span.common_begin = from_corner(all.begin);
-        span.common_end = std::max(from_corner(all.end), 0);
-      }
-      spans_.push_back(span);
-      tokens_ += weight * static_cast<double>(some.size());
-    }
-  };
-  // Adds the blocks up to number `end`. Looks at some of them: apart from each other where what they see changes
-  // slowly, one after the other where it comes again and again.
-  std::int64_t done = 0;
-  const auto add_until = [&](std::int64_t end, std::int64_t looks, bool apart) {
-    const std::int64_t part = end - done;
-    if (part <= 0) return;
-    looks = std::min(looks, part);
-    const std::int64_t step = apart ? part / looks : 1;
-    const std::int64_t first = done + (part - 1 - (looks - 1) * step) / 2;
-    const double weight = static_cast<double>(count) * static_cast<double>(part) / static_cast<double>(looks);
-    for (std::int64_t i = 0; i < looks; ++i) add_block(first + i * step, weight);
-    done = end;
-  };
-  const Middle middle = middle_of(window, rows);
-  const std::int64_t whole_blocks = window.members / block;
-  const std::int64_t period = window.stride / std::gcd(block, window.stride);
-  add_until(std::min(middle.begin / block, whole_blocks), middle.same_before ? 1 : most_blocks, true);
-  add_until(std::min(ceil_div(middle.begin, block), whole_blocks), 1, true);
-  add_until(std::min(middle.end / block, whole_blocks), period == 1 ? 1 : most_blocks, false);
-  add_until(std::min(ceil_div(middle.end, block), whole_blocks), 1, true);
-  add_until(whole_blocks, middle.same_behind ? 1 : most_blocks, true);
-  add_until(blocks, 1, true);
-}
-
-void AxisSpans::add_visited(std::span<const double> reciprocals, double* visited) const {
-  for (const Span& span : spans_) {
-    const double weight = span.weight;
-    const double begin = span.begin;
-    const double end = span.end;
-    for (std::size_t i = 0; i < reciprocals.size(); ++i) {
-      visited[i] += weight * (quotient_up(end, reciprocals[i]) - quotient(begin, reciprocals[i]));
-    }
-  }
-}
-
-Work AxisSpans::work(std::int64_t tile) const {
-  const double reciprocal = 1.0 / static_cast<double>(tile);
-  Work sum{items_, 0, 0, 0};
-  for (const Span& span : spans_) {
-    const int unmasked = quotient(span.common_end, reciprocal) - quotient_up(span.common_begin, reciprocal);
-    if (span.halo > 0) sum.loaded += span.weight * quotient_up(span.halo, reciprocal);
-    sum.unmasked += span.weight * std::max(unmasked, 0);
-  }
-  add_visited({&reciprocal, 1}, &sum.visited);
-  return sum;
-}
-
 CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size)
     : grid_(grid),
       columns_(size.columns),
       extra_kv_(grid.extra_kv),
       places_(kMultiprocessors * size.blocks),
+      turns_per_item_(1 / places_),
       warpgroups_(size.warpgroups),
       short_mask_(is_forward(method) ? kForwardShortMask : kBackwardShortMask),
       idle_loss_(is_forward(method) ? kForwardIdleLoss : kBackwardIdleLoss),
@@ -276,13 +142,17 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
     const double bytes = static_cast<double>(grid.tokens()) * elements * (2 * kSum + element);
     aside_seconds_ = bytes / kMemoryBytesPerSecond + 2 * kLaunchSeconds;
   }
+  PassCosts* next = passes_.data();
   for (const RowKind rows : passes) {
     // The query heads that share a head of keys make one item where keys are kept.
     const double item_heads = rows == RowKind::queries ? heads : heads_kv;
     const double tile = share_of(method, size, rows) * costs.tile * heads * kSeconds;
-    passes_.push_back({rows, item_heads, tile, equal_share * costs.mask * heads * kSeconds,
-                       equal_share * costs.item * item_heads * kSeconds,
-                       tile * (is_forward(method) ? kForwardLone : kBackwardLone)});
+    *next++ = {rows,
+               item_heads,
+               tile,
+               equal_share * costs.mask * heads * kSeconds,
+               equal_share * costs.item * item_heads * kSeconds,
+               tile * (is_forward(method) ? kForwardLone : kBackwardLone)};
   }
 }
 
@@ -291,12 +161,6 @@ CostModel::Tile CostModel::tile(const PerAxis<std::int64_t>& shape) const {
   const int copies = copy_seconds_ > 0 ? TileShape(shape, grid_.dilation).copies() : 1;
   return {static_cast<double>(volume), static_cast<double>(ceil_div(extra_kv_, volume)),
           copies > 1 ? static_cast<double>(copies) : 0, volume == columns_};
-}
-
-double CostModel::idling(std::size_t pass, double items) const {
-  const double all = passes_[pass].item_heads * items;
-  const std::int64_t turns = static_cast<std::int64_t>((all - 1) / places_) + 1;  // all / places_ rounded up
-  return 1 + idle_loss_ * (static_cast<double>(turns) * places_ / all - 1);
 }
 
 double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const {
@@ -311,8 +175,10 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   return std::max({busy * idling, bytes, copies}) + launch_seconds_;
 }
 
-double CostModel::fixed_seconds(std::size_t pass, double items, double idling) const {
-  return items * passes_[pass].item * idling + launch_seconds_;
+CostModel::Shares CostModel::shares(std::size_t pass) const {
+  const PassCosts& costs = passes_[pass];
+  const double lone = costs.lone / (costs.tile + costs.mask);
+  return {1 - lone, lone * warpgroups_};
 }
 
 double CostModel::seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape) const {

@@ -4,11 +4,15 @@
 // what that costs. A kernel makes one or two passes over the grid. In each, boxes of tokens of one kind, rows, stay
 // with a warpgroup, and tiles of the other kind pass by.
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "cuda/fused_sm90/classes.h"
+#include "cuda/fused_sm90/spans.h"
 #include "cuda/fused_sm90/tiles.h"
 #include "vicinal/plan.h"
 
@@ -25,58 +29,18 @@ constexpr int joined_heads(Method method) { return method == Method::forward_pai
 /// The sizes that the kernels of a method are compiled for.
 std::span<const KernelClass> classes_of(Method method);
 
-/// What is kept in each pass that they make.
+/// The head dim of those that take a problem.
+inline int class_dim_of(const Problem& grid, Method method) {
+  return class_dim(classes_of(method), std::max(grid.dim, grid.dim_v));
+}
+
+/// What is kept in each pass that they make, of which there are at most kMostPasses.
+inline constexpr std::size_t kMostPasses = 2;
 std::span<const RowKind> passes_of(Method method);
 
 /// Of the backward kernels where rows are keys: S, dP, dV and dK, and dQ if there is no other pass, or, where registers
 /// do not hold both gradients, S, dP and dK and then S and dV. Where rows are queries they are three: S, dP and dQ.
 int products_over_keys(Method method, const KernelClass& size);
-
-/// What a choice of boxes and tiles comes to in one pass: along one axis, summed over all dilation groups, or, as the
-/// product of its axes, for one head and batch entry.
-struct Work {
-  double items = 1;     ///< blocks of boxes, one box for each warpgroup
-  double loaded = 1;    ///< tiles that some warpgroup needs
-  double visited = 1;   ///< (warpgroup, tile) pairs
-  double unmasked = 1;  ///< those in which all tokens of the box and all of the tile see each other
-
-  Work& operator*=(const Work& other);
-};
-
-/// Blocks of that many tokens along one axis, summed over all dilation groups.
-double blocks_along(const Problem& grid, int axis, std::int64_t block);
-
-/// What the boxes of one size see along one axis.
-class AxisSpans {
- public:
-  AxisSpans() = default;
-  /// Blocks of `boxes` boxes of `box` tokens. Of blocks that may differ, looks at about `most_blocks` of each part of
-  /// an axis, evenly apart, and takes them for all.
-  AxisSpans(const Problem& grid, int axis, RowKind rows, std::int64_t box, std::int64_t boxes,
-            std::int64_t most_blocks);
-
-  [[nodiscard]] Work work(std::int64_t tile) const;
-  /// Adds the visited tiles of many extents, whose reciprocals are given, to as many numbers.
-  void add_visited(std::span<const double> reciprocals, double* visited) const;
-  /// (Warpgroup, token that passes by) pairs: no tile visits fewer.
-  [[nodiscard]] double tokens() const { return tokens_; }
-
- private:
-  /// Of one box, relative to the corner of its block's halo. Small, since a search makes thousands where axes are
-  /// strided.
-  struct Span {
-    double weight;                          ///< how many such boxes there are
-    std::int32_t halo;                      ///< tokens that the block sees, of its first box; of others 0
-    std::int32_t begin, end;                ///< that some token of the box sees
-    std::int32_t common_begin, common_end;  ///< that all see
-  };
-  void add_groups(const Problem& grid, int axis, RowKind rows, std::int64_t group, std::int64_t count, std::int64_t box,
-                  std::int64_t boxes, std::int64_t most_blocks);
-
-  std::vector<Span> spans_;
-  double items_ = 0;
-  double tokens_ = 0;
-};
 
 /// Seconds of one class of a kernel for a problem.
 class CostModel {
@@ -93,13 +57,28 @@ class CostModel {
   [[nodiscard]] Tile tile(const PerAxis<std::int64_t>& shape) const;
 
   /// Time with the turns that blocks take at a multiprocessor's items over that which would do if items could be cut.
-  [[nodiscard]] double idling(std::size_t pass, double items) const;
+  [[nodiscard]] double idling(std::size_t pass, double items) const {
+    const double all = passes_[pass].item_heads * items;
+    const auto turns = static_cast<std::int64_t>((all - 0.5) * turns_per_item_) + 1;  // all / places_ rounded up
+    return 1 + idle_loss_ * (static_cast<double>(turns) * places_ / all - 1);
+  }
   /// Of the pass of that number, with `idling` for the items of the work.
   [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const;
-  /// What `items` take without their tiles.
-  [[nodiscard]] double fixed_seconds(std::size_t pass, double items, double idling) const;
-  /// What a (warpgroup, tile) pair takes where nothing is masked.
-  [[nodiscard]] double visit_seconds(std::size_t pass, double idling) const { return passes_[pass].tile * idling; }
+  /// What a pass takes at least: `fixed`, and `visit` for each (warpgroup, tile) pair.
+  struct Bound {
+    double fixed, visit;
+  };
+  /// Where at most `unmasked` pairs are not masked.
+  [[nodiscard]] Bound bound(std::size_t pass, double items, double idling, double unmasked) const {
+    const PassCosts& costs = passes_[pass];
+    return {(items * costs.item - unmasked * costs.mask) * idling + launch_seconds_,
+            (costs.tile + costs.mask) * idling};
+  }
+  /// Seconds of a visit are a sum of these shares, for each visited tile and for each loaded one.
+  struct Shares {
+    double visited, loaded;
+  };
+  [[nodiscard]] Shares shares(std::size_t pass) const;
   /// Of all passes, and of what is done beside them.
   [[nodiscard]] double seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape) const;
 
@@ -112,12 +91,12 @@ class CostModel {
   };
   const Problem& grid_;
   std::int64_t columns_, extra_kv_;
-  double places_, warpgroups_;
+  double places_, turns_per_item_, warpgroups_;
   double short_mask_, idle_loss_, launch_seconds_;
   double copy_seconds_;   ///< of one copy for each tensor and chunk, for all heads and batch entries
   double aside_seconds_;  ///< gradients of extra tokens; clearing and rounding sums of dQ
   double byte_seconds_;   ///< of a token that is loaded, and added to, for all heads and batch entries
-  std::vector<PassCosts> passes_;
+  std::array<PassCosts, kMostPasses> passes_{};
 };
 
 }  // namespace vicinal::cuda::sm90

@@ -1,0 +1,437 @@
+#include "cuda/fused_sm90/search.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+#include "core/tiling.h"
+#include "cuda/fused_sm90/classes.h"
+
+namespace vicinal::cuda::sm90 {
+namespace {
+
+// A plan is often the first that its process makes: memory that it touches and branches that it meets for the first
+// time cost more than the arithmetic. Hence small tables, which sizes of a kernel share.
+
+using Shape = PerAxis<std::int64_t>;
+
+constexpr int kLongest = 128;  // extents of boxes and tiles
+
+/// The places of extents in the lists of their axes.
+using Places = std::array<std::uint8_t, 3>;
+
+/// Extents along an axis, in ascending order.
+class Extents {
+ public:
+  void add(int extent) { extents_[size_++] = static_cast<std::uint8_t>(extent); }
+  [[nodiscard]] std::size_t size() const { return size_; }
+  int operator[](std::size_t place) const { return extents_[place]; }
+
+ private:
+  std::array<std::uint8_t, kLongest> extents_;
+  std::size_t size_ = 0;
+};
+
+Shape shape_of(const PerAxis<Extents>& extents, const Places& places) {
+  return {extents[0][places[0]], extents[1][places[1]], extents[2][places[2]]};
+}
+
+/// The most members of a dilation group along each axis.
+PerAxis<int> members_of(const Problem& grid) {
+  PerAxis<int> members{};
+  for (int a = 0; a < 3; ++a) {
+    members[a] = static_cast<int>(group_members(grid.layout[a], grid.dilation[a], std::int64_t{0}));
+  }
+  return members;
+}
+
+/// Axes along which there is a choice.
+std::ptrdiff_t long_axes(const PerAxis<int>& members) { return 3 - std::ranges::count(members, 1); }
+
+/// How many blocks of each part of an axis are enough to look at. The more axes, the more extents of boxes they have
+/// all together; and where windows do not move by strides, what blocks see changes evenly.
+PerAxis<int> most_blocks_of(const Problem& grid, const PerAxis<int>& members) {
+  constexpr std::array kStrided{32, 16, 8};  // by the number of long axes
+  constexpr int kEven = 12;
+  const int strided = kStrided[std::max<std::ptrdiff_t>(long_axes(members), 1) - 1];
+  PerAxis<int> most{};
+  for (int a = 0; a < 3; ++a) most[a] = grid.stride[a] > 1 ? strided : std::min(strided, kEven);
+  return most;
+}
+
+/// Boxes of tokens for a warpgroup that are worth a look: all of these extents and with no less than that volume.
+struct Boxes {
+  PerAxis<Extents> extents;
+  int least_volume = 1;
+};
+
+Boxes boxes_of(const Problem& grid, Method method, const PerAxis<int>& members) {
+  Boxes boxes;
+  const bool few = long_axes(members) == 1;  // so few that all of them can be looked at
+  for (int a = 0; a < 3; ++a) {
+    const auto stride = static_cast<int>(grid.stride[a]);
+    const auto window = static_cast<int>(grid.window[a]);
+    int of_shorter = 0;
+    for (int extent = 1; extent <= std::min(kWarpgroupRows, members[a]); ++extent) {
+      // The shortest of those that cut the axis into as many boxes see the least; others fill all rows, or see as much
+      // as tiles hold; whole strides, or equal parts of them, share windows.
+      const int boxes_along = (members[a] - 1) / extent + 1;
+      const bool fills_rows = kWarpgroupRows / (kWarpgroupRows / extent) == extent;
+      const bool fills_tiles = long_axes(members) == 2 && (window + extent - 1) % 4 == 0;
+      const bool fits_strides = stride > 1 && (extent % stride == 0 || stride % extent == 0);
+      if (few || boxes_along != of_shorter || fills_rows || fills_tiles || fits_strides) boxes.extents[a].add(extent);
+      of_shorter = boxes_along;
+    }
+  }
+  // Smaller boxes only waste rows, unless there are hardly enough boxes for all multiprocessors.
+  constexpr std::int64_t kEnoughBoxes = 800;
+  constexpr std::int64_t kLeastVolume = 40;
+  const std::int64_t count = grid.batch * (grid.heads / joined_heads(method)) * grid.tokens() / kWarpgroupRows;
+  if (count >= kEnoughBoxes) {
+    std::int64_t volume = 1;
+    for (const int extent : members) volume = std::min(volume * extent, kLeastVolume);
+    boxes.least_volume = static_cast<int>(volume);
+  }
+  return boxes;
+}
+
+/// Tiles, by the places of their extents. Those of several sizes of a kernel share the lists of extents.
+class Tiles {
+ public:
+  explicit Tiles(const PerAxis<int>& members) : members_(members) { tiles_.reserve(256); }
+
+  /// Adds the tiles of at most `most` tokens none of which fits into another: more columns never are more visits.
+  void add(int most) {
+    for (int x = 1; x <= std::min(most, members_[0]); ++x) {
+      for (int y = 1; y <= std::min(most / x, members_[1]); ++y) {
+        const int z = std::min(most / (x * y), members_[2]);
+        y = std::min(most / (x * z), members_[1]);  // as long as goes with that z
+        if (x < members_[0] && (x + 1) * y * z <= most) continue;
+        tiles_.push_back({static_cast<std::uint8_t>(x), static_cast<std::uint8_t>(y), static_cast<std::uint8_t>(z)});
+      }
+    }
+  }
+
+  /// To be called once, behind `add` and before all else: puts places for extents.
+  void list_extents() {
+    for (int a = 0; a < 3; ++a) {
+      std::array<std::uint8_t, kLongest + 1> place{};
+      for (const Places& tile : tiles_) place[tile[a]] = 1;
+      for (int extent = 1; extent <= kLongest; ++extent) {
+        if (place[extent] == 0) continue;
+        place[extent] = static_cast<std::uint8_t>(extents_[a].size());
+        reciprocals_[a][extents_[a].size()] = 1.0F / static_cast<float>(extent);
+        extents_[a].add(extent);
+      }
+      for (Places& tile : tiles_) tile[a] = place[tile[a]];
+    }
+  }
+
+  [[nodiscard]] std::size_t size() const { return tiles_.size(); }
+  [[nodiscard]] std::span<const Places> of(std::size_t begin, std::size_t end) const {
+    return std::span(tiles_).subspan(begin, end - begin);
+  }
+  [[nodiscard]] Shape shape(const Places& tile) const { return shape_of(extents_, tile); }
+  [[nodiscard]] std::span<const float> reciprocals(int axis) const {
+    return std::span(reciprocals_[axis]).first(extents_[axis].size());
+  }
+
+ private:
+  PerAxis<int> members_;
+  std::vector<Places> tiles_;
+  PerAxis<Extents> extents_;
+  PerAxis<std::array<float, kLongest>> reciprocals_;
+};
+
+/// A tiling and its estimate.
+struct Estimate {
+  double seconds;
+  Tiling tiling;
+};
+
+/// The best tilings seen so far, at most `count`.
+class Shortlist {
+ public:
+  explicit Shortlist(std::size_t count) : count_(count) { best_.reserve(std::min<std::size_t>(count, 64)); }
+
+  /// What does not take less is not wanted.
+  [[nodiscard]] double limit() const {
+    return best_.size() < count_ ? std::numeric_limits<double>::infinity() : best_.front().seconds;
+  }
+  void add(const Estimate& estimate) {
+    if (estimate.seconds >= limit()) return;
+    if (best_.size() == count_) {
+      std::ranges::pop_heap(best_, {}, &Estimate::seconds);
+      best_.pop_back();
+    }
+    best_.push_back(estimate);
+    std::ranges::push_heap(best_, {}, &Estimate::seconds);
+  }
+  /// The best first.
+  [[nodiscard]] std::vector<Tiling> tilings() {
+    std::ranges::sort(best_, {}, &Estimate::seconds);
+    std::vector<Tiling> tilings;
+    tilings.reserve(best_.size());
+    for (const Estimate& estimate : best_) tilings.push_back(estimate.tiling);
+    return tilings;
+  }
+
+ private:
+  std::size_t count_;
+  std::vector<Estimate> best_;  // a heap with the worst in front
+};
+
+/// `kPasses` is how many passes the method makes.
+template <std::size_t kPasses>
+class Search {
+ public:
+  Search(const Problem& grid, Method method)
+      : members_(members_of(grid)), boxes_(boxes_of(grid, method, members_)), tiles_(members_) {
+    const std::span<const KernelClass> classes = classes_of(method);
+    sizes_.reserve(classes.size());
+    for (const KernelClass& kernel : classes) {
+      if (kernel.dim != class_dim_of(grid, method)) continue;
+      const std::size_t begin = tiles_.size();
+      tiles_.add(kernel.columns);
+      sizes_.push_back({kernel, CostModel(grid, method, kernel), begin, tiles_.size()});
+    }
+    tiles_.list_extents();
+
+    const PerAxis<int> most_blocks = most_blocks_of(grid, members_);
+    spans_.reserve(kPasses);
+    for (const RowKind rows : passes_of(method)) spans_.emplace_back(grid, rows, most_blocks);
+    for (int a = 0; a < 3; ++a) {
+      first_extent_[a] = all_extents_;
+      all_extents_ += boxes_.extents[a].size();
+    }
+    rows_.resize(kPasses * kMostWarpgroups * all_extents_);
+    visits_.reserve(1024);
+    visits_.resize(1);
+  }
+
+  std::vector<Tiling> best(std::size_t count) {
+    // Looked at where one tiling is wanted: the others hardly ever hold it. As many of each size, since the bounds of
+    // one are farther below what it takes than those of another.
+    constexpr std::size_t kMostStarts = 48;
+    const std::size_t most = count == 1 ? kMostStarts / sizes_.size() : std::numeric_limits<std::size_t>::max() / 2;
+    std::vector<Start> starts;
+    starts.reserve(2 * kMostStarts);
+    for (std::uint8_t size = 0; size < sizes_.size(); ++size) add_starts(size, most, starts);
+    std::ranges::sort(starts, {}, &Start::least);
+    Shortlist best(count);
+    for (const Start& start : starts) {
+      if (start.least >= best.limit()) break;
+      add_tilings(start, best);
+    }
+    return best.tilings();
+  }
+
+ private:
+  static constexpr std::size_t kMostWarpgroups = 2;
+  /// Of tilings that are equal otherwise, those are faster whose tiles are long along the last axis: by so little that
+  /// it decides between them alone.
+  static constexpr double kLongerRuns = 1e-8;
+  static constexpr double kRounding = 1e-6;  ///< of estimates in floats
+
+  /// A size of the kernel, and which tiles it takes.
+  struct Size {
+    const KernelClass& kernel;
+    CostModel model;
+    std::size_t first_tile, end_of_tiles;
+
+    /// Boxes of a block along an axis, where they lie side by side along another.
+    [[nodiscard]] int side_by_side(int axis, int split_axis) const {
+      return axis == split_axis ? kernel.warpgroups : 1;
+    }
+  };
+
+  /// Boxes, where those of a block lie side by side, and what they take at least.
+  struct Start {
+    float least;
+    Places box;
+    std::uint8_t axis, size;
+  };
+
+  /// Boxes of one extent along one axis in one pass, so many side by side.
+  struct Row {
+    Spans::Boxes boxes;
+    std::uint32_t visits = 0;  ///< where those of the tiles of all extents are; 0: not counted yet
+  };
+
+  Row& row(std::size_t pass, int side_by_side, int axis, std::size_t place) {
+    Row& row = rows_[(pass * kMostWarpgroups + side_by_side - 1) * all_extents_ + first_extent_[axis] + place];
+    if (row.boxes.items == 0) row.boxes = spans_[pass].add(axis, boxes_.extents[axis][place], side_by_side);
+    return row;
+  }
+
+  /// Where visits of the tiles of all extents are, with what lone ones add to them.
+  std::size_t visits(std::size_t pass, const Size& size, int side_by_side, int axis, std::size_t place) {
+    Row& row = this->row(pass, side_by_side, axis, place);
+    if (row.visits == 0) {
+      const std::span<const float> reciprocals = tiles_.reciprocals(axis);
+      row.visits = static_cast<std::uint32_t>(visits_.size());
+      visits_.resize(visits_.size() + reciprocals.size());
+      const auto [visited, loaded] = side_by_side > 1 ? size.model.shares(pass) : CostModel::Shares{1, 0};
+      spans_[pass].add_tiles(row.boxes, reciprocals, static_cast<float>(visited), static_cast<float>(loaded),
+                             &visits_[row.visits]);
+    }
+    return row.visits;
+  }
+
+  /// The fewest tiles that boxes can visit, and the most that they can see whole.
+  struct Counts {
+    double visited, unmasked;
+  };
+  Counts counts(std::size_t pass, const Size& size, const Places& box) {
+    double visited = 1.0 / size.kernel.columns;
+    double unmasked = visited;
+    for (int a = 0; a < 3; ++a) {
+      const Spans::Boxes& boxes = row(pass, 1, a, box[a]).boxes;
+      visited *= boxes.tokens;
+      unmasked *= boxes.common;
+    }
+    return {visited, unmasked};
+  }
+
+  /// Adds the `most` starts of a size that have the least bounds.
+  void add_starts(std::uint8_t size_number, std::size_t most, std::vector<Start>& starts) {
+    const Size& size = sizes_[size_number];
+    const PerAxis<Extents>& extents = boxes_.extents;
+    PerAxis<std::array<double, kWarpgroupRows>> of_boxes, of_blocks;
+    for (int a = 0; a < 3; ++a) {
+      for (std::size_t i = 0; i < extents[a].size(); ++i) {
+        of_boxes[a][i] = spans_[0].blocks(a, extents[a][i]);
+        of_blocks[a][i] = spans_[0].blocks(a, extents[a][i] * size.kernel.warpgroups);
+      }
+    }
+    const std::ptrdiff_t others = std::ssize(starts);
+    float limit = std::numeric_limits<float>::infinity();
+    const auto shorten = [&] {
+      const auto last = starts.begin() + others + static_cast<std::ptrdiff_t>(most) - 1;
+      std::ranges::nth_element(starts.begin() + others, last, starts.end(), {}, &Start::least);
+      limit = last->least;
+      starts.erase(last + 1, starts.end());
+    };
+    const auto add = [&](const Places& box, const PerAxis<int>& shape) {
+      std::array<Counts, kPasses> counts;
+      double least_of_all = 0;  // axes
+      const double fewest_items =
+          of_boxes[0][box[0]] * of_boxes[1][box[1]] * of_boxes[2][box[2]] / size.kernel.warpgroups;
+      for (std::size_t pass = 0; pass < kPasses; ++pass) {
+        counts[pass] = this->counts(pass, size, box);
+        const CostModel::Bound bound = size.model.bound(pass, fewest_items, 1, counts[pass].unmasked);
+        least_of_all += bound.fixed + bound.visit * counts[pass].visited;
+      }
+      if (static_cast<float>(least_of_all) >= limit) return;
+      const bool one_box = size.kernel.warpgroups == 1 || shape == members_;
+      for (std::uint8_t axis = 0; axis < (one_box ? 1 : 3); ++axis) {
+        if (!one_box && shape[axis] == members_[axis]) continue;  // there should be work for all boxes of a block
+        double items = 1;
+        for (int a = 0; a < 3; ++a) items *= (a == axis ? of_blocks : of_boxes)[a][box[a]];
+        double least = 0;
+        for (std::size_t pass = 0; pass < kPasses; ++pass) {
+          const auto [visited, unmasked] = counts[pass];
+          const CostModel::Bound bound = size.model.bound(pass, items, size.model.idling(pass, items), unmasked);
+          least += bound.fixed + bound.visit * visited;
+        }
+        if (static_cast<float>(least) >= limit) continue;
+        starts.push_back({static_cast<float>(least), box, axis, size_number});
+        if (starts.size() - others == 2 * most) shorten();
+      }
+    };
+    for (std::uint8_t x = 0; x < extents[0].size(); ++x) {
+      for (std::uint8_t y = 0; y < extents[1].size(); ++y) {
+        for (std::uint8_t z = 0; z < extents[2].size(); ++z) {
+          const PerAxis<int> shape{extents[0][x], extents[1][y], extents[2][z]};
+          const int volume = shape[0] * shape[1] * shape[2];
+          if (volume > kWarpgroupRows) break;
+          if (volume >= boxes_.least_volume) add({x, y, z}, shape);
+        }
+      }
+    }
+    if (starts.size() - others > most) shorten();
+  }
+
+  /// Adds the tilings of a start to those that are best.
+  void add_tilings(const Start& start, Shortlist& best) {
+    const Size& size = sizes_[start.size];
+    double items = 1;
+    for (int a = 0; a < 3; ++a) items *= row(0, size.side_by_side(a, start.axis), a, start.box[a]).boxes.items;
+    std::array<double, kPasses> idling;
+    std::array<float, kPasses> visit;
+    std::array<std::array<std::size_t, 3>, kPasses> begin;
+    double fixed = 0;
+    for (std::size_t pass = 0; pass < kPasses; ++pass) {
+      idling[pass] = size.model.idling(pass, items);
+      const auto bound = size.model.bound(pass, items, idling[pass], counts(pass, size, start.box).unmasked);
+      fixed += bound.fixed;
+      visit[pass] = static_cast<float>(bound.visit);
+      for (int a = 0; a < 3; ++a) {
+        begin[pass][a] = visits(pass, size, size.side_by_side(a, start.axis), a, start.box[a]);
+      }
+    }
+    std::array<std::array<const float*, 3>, kPasses> visits;
+    for (std::size_t pass = 0; pass < kPasses; ++pass) {
+      for (int a = 0; a < 3; ++a) visits[pass][a] = &visits_[begin[pass][a]];
+    }
+    const auto least = [&](const Places& tile) {
+      const auto of = [&](std::size_t pass) {
+        return visit[pass] * visits[pass][0][tile[0]] * visits[pass][1][tile[1]] * visits[pass][2][tile[2]];
+      };
+      if constexpr (kPasses == 1)
+        return of(0);
+      else
+        return of(0) + of(1);
+    };
+    const std::span<const Places> tiles = tiles_.of(size.first_tile, size.end_of_tiles);
+    for (auto tile = tiles.begin();; ++tile) {
+      const auto limit = static_cast<float>(best.limit() * (1 + kRounding) - fixed);
+      while (tile != tiles.end() && least(*tile) >= limit) ++tile;
+      if (tile == tiles.end()) break;
+      add_tiling(start, *tile, idling, best);
+    }
+  }
+
+  void add_tiling(const Start& start, const Places& tile, const std::array<double, kPasses>& idling, Shortlist& best) {
+    const Size& size = sizes_[start.size];
+    const Shape shape = tiles_.shape(tile);
+    double seconds = 0;
+    for (std::size_t pass = 0; pass < kPasses; ++pass) {
+      Work work;
+      for (int a = 0; a < 3; ++a) {
+        work *= spans_[pass].work(row(pass, size.side_by_side(a, start.axis), a, start.box[a]).boxes, shape[a]);
+      }
+      seconds += size.model.seconds(pass, work, size.model.tile(shape), idling[pass]);
+    }
+    seconds *= 1 - kLongerRuns * static_cast<double>(shape[2]);
+    if (seconds >= best.limit()) return;
+    Tiling tiling{.query_tile = shape_of(boxes_.extents, start.box),
+                  .key_tile = shape,
+                  .block = {1, 1, 1},
+                  .rows = kWarpgroupRows,
+                  .columns = size.kernel.columns};
+    tiling.block[start.axis] = size.kernel.warpgroups;
+    best.add({seconds, tiling});
+  }
+
+  PerAxis<int> members_;
+  Boxes boxes_;
+  Tiles tiles_;
+  std::vector<Size> sizes_;
+  std::vector<Spans> spans_;  // by pass
+  PerAxis<std::size_t> first_extent_{};
+  std::size_t all_extents_ = 0;
+  std::vector<Row> rows_;      // by pass, boxes side by side, axis and extent
+  std::vector<float> visits_;  // one of nothing, and then those of rows
+};
+
+}  // namespace
+
+std::vector<Tiling> best_tilings(const Problem& grid, Method method, std::size_t count) {
+  if (passes_of(method).size() == 1) return Search<1>(grid, method).best(count);
+  return Search<2>(grid, method).best(count);
+}
+
+}  // namespace vicinal::cuda::sm90
