@@ -159,13 +159,6 @@ __device__ inline std::int64_t token_offset(const View& view, int batch, const i
          token[2] * view.axis_stride[2] + head * view.head_stride;
 }
 
-/// Elements between the vectors of two heads that lie side by side in a row, in a tensor whose view has them as one.
-template <class Config>
-__device__ inline std::int64_t gap_of_heads(const View& view) {
-  static_assert(Config::kHeads == 2);
-  return view.head_stride / Config::kHeads - Config::kDim;
-}
-
 #endif  // VICINAL_HOPPER_CODE
 
 }  // namespace vicinal::cuda::sm90

@@ -166,9 +166,6 @@ class Consumer {
       to[pass] = is_member(shared_.row_position[r], place.members)
                      ? static_cast<Element*>(p_.rows[view].data) + offset_of(place, view, r) + lane % 8 * kWidth
                      : nullptr;
-      if constexpr (Config::kHeads > 1) {
-        if (lane % 8 * kWidth >= Config::kDim && to[pass] != nullptr) to[pass] += gap_of_heads<Config>(p_.rows[view]);
-      }
     }
     const int slot = warpgroup_ * 4 + warp_;
 #pragma unroll

@@ -1,6 +1,9 @@
 #include "cuda/fused_sm90/forward.h"
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
 
 #include "cuda/fused_sm90/parameters.h"
 
@@ -31,6 +34,19 @@ Parameters forward_parameters(const Problem& grid, const Tiling& tiling, const F
   return p;
 }
 
+/// Whether the vectors of heads follow each other in all tensors, with nothing between them.
+bool heads_adjoin(const ForwardViews& t, std::int64_t dim) {
+  return std::ranges::all_of(std::array{t.query, t.key, t.value, t.extra_key, t.extra_value, t.output},
+                             [=](const View& view) { return !view || view.head_stride == dim; });
+}
+
+/// A tiling of pairs is one of single heads: both have the same boxes, for as many warpgroups.
+constexpr bool is_class_of_single_heads(const KernelClass& pairs) {
+  const std::size_t single = class_index(kForwardClasses, pairs.dim, pairs.warpgroups);
+  return single < kForwardClasses.size() && kForwardClasses[single].columns == pairs.columns;
+}
+static_assert(std::ranges::all_of(kForwardPairsClasses, is_class_of_single_heads));
+
 }  // namespace
 
 void forward(const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {
@@ -40,6 +56,7 @@ void forward(const Problem& grid, const Tiling& tiling, const ForwardViews& t, c
 }
 
 void forward_pairs(const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {
+  if (!heads_adjoin(t, grid.dim)) return forward(grid, tiling, t, execution);
   const Parameters p = forward_parameters(grid, tiling, t, kPairedHeads);
   const auto& launches = grid.dtype == DType::fp16 ? kPairsFp16 : kPairsBf16;
   (*launches[instance_of(kForwardPairsClasses, grid, p.grid.warpgroups)])(grid, p, execution.stream);

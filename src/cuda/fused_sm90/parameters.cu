@@ -105,8 +105,7 @@ Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows
   p.copied_bytes = kTensorMapAlignment;
   for (Tokens* tokens : {&row[0], &row[1], &key, &value, &extra_key, &extra_value}) {
     if (!tokens->view) continue;
-    const bool adjoin = joined_heads == 1 || tokens->view.head_stride == tokens->dim;
-    p.by_copy_engine = p.by_copy_engine && adjoin && takes(*tokens);
+    p.by_copy_engine = p.by_copy_engine && takes(*tokens);
     p.copied_bytes = std::min(p.copied_bytes, row_alignment(tokens->view));
     *tokens = joined(*tokens, joined_heads);
   }

@@ -63,8 +63,8 @@ struct TileViews {
 };
 
 /// All but the views of single rows and `wide_stores`. Throws `Error` (system) where the driver refuses a tensor map.
-/// Every `joined_heads` heads are one to the kernel, of as many times the head dim: its rows hold their vectors side by
-/// side. The copy engine fills them where they adjoin in the tensors too.
+/// Every `joined_heads` heads, whose vectors follow each other in memory, are one to the kernel, of as many times the
+/// head dim.
 Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views,
                          int joined_heads = 1);
 

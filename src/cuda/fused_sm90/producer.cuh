@@ -26,7 +26,6 @@ class Producer {
   static constexpr int kWarpgroups = Config::kWarpgroups;
   static constexpr int kRoles = Config::kProducers >= 96 ? 3 : 1;
   static constexpr int kLag = Config::kValueLag;
-  static constexpr int kHalfRow = 64;  // bytes
 
  public:
   __device__ Producer(const Parameters& p, SharedMemory<Config>& shared)
@@ -363,17 +362,12 @@ class Producer {
       bool exists;
       const Element* found = find_row(from, row, positions, origin, exists);
       const auto* source = reinterpret_cast<const std::uint8_t*>(found) + begin;
-      std::int64_t gap = 0;  // before the second half of the row, where that is another head's
-      if constexpr (Config::kHeads > 1) {
-        gap = gap_of_heads<Config>(from) * static_cast<int>(sizeof(Element));
-        if (begin >= kHalfRow) source += gap;
-      }
       const std::uint32_t target = shared_address(&to[0][row][begin ^ row % 8 * 16]);
       const int most = exists ? kUnit : 0;
       if constexpr (kBytes == 2) {
         copy_by_registers<kRows * 128>(target, source, left, most);
       } else {
-        copy_units<kBytes, kLanes * kBytes, kRows * 128>(target, source, left, most, gap);
+        copy_units<kBytes, kLanes * kBytes, kRows * 128>(target, source, left, most);
       }
     }
   }
@@ -394,13 +388,12 @@ class Producer {
   }
 
   /// A lane's units of a row, one every `kStep` bytes and at most `most` bytes of each; `left` to the row's end. The
-  /// rest of a unit becomes zero. In the tensor the second half of a row may come after a gap.
+  /// rest of a unit becomes zero.
   template <int kBytes, int kStep, int kChunkBytes>
-  __device__ static void copy_units(std::uint32_t to, const std::uint8_t* from, int left, int most, std::int64_t gap) {
+  __device__ static void copy_units(std::uint32_t to, const std::uint8_t* from, int left, int most) {
 #pragma unroll
     for (int at = 0; at < Config::kChunks * 128; at += kStep) {
       if (left <= at) break;
-      if (Config::kHeads > 1 && at == kHalfRow) from += gap;
       const std::uint32_t target = (to ^ at % 128) + at / 128 * kChunkBytes;
       const int bytes = smaller(left - at, most);
       if constexpr (kBytes == 16) copy_16(target, from + at, bytes);
