@@ -125,11 +125,22 @@ Arrangement choose_arrangement(Random& random, int rank, bool written) {
   return arrangement;
 }
 
+constexpr std::int64_t kAligned = 16;  // elements
+
 // Kernels that load several elements at once do so only where all tensors are aligned.
 void align(Arrangement& arrangement) {
-  constexpr std::int64_t kAligned = 16;
   arrangement.shift = 0;
   if (arrangement.row_gap > 0) arrangement.row_gap = kAligned;
+}
+
+// Some do so where tokens are aligned, and heads and the ends of rows need not be.
+void align_tokens(Arrangement& arrangement, std::int64_t heads, std::int64_t row) {
+  arrangement.shift = 0;
+  if (arrangement.heads_first) {
+    arrangement.row_gap = ceil_div(row, kAligned) * kAligned - row;
+  } else {
+    arrangement.token_gap = ceil_div(heads + arrangement.token_gap, kAligned) * kAligned - heads;
+  }
 }
 
 }  // namespace
@@ -155,6 +166,13 @@ Case random_case(const Sweep& sweep, std::int64_t number) {
   if (random.chance(0.5)) {
     for (Arrangement& arrangement : c.inputs) align(arrangement);
     for (Arrangement& arrangement : c.results) align(arrangement);
+  } else if (random.chance(0.5)) {
+    const Problem& p = c.problem;
+    // In the order of Case: query, key, value, grad_output.
+    align_tokens(c.inputs[0], p.heads, p.dim);
+    align_tokens(c.inputs[1], p.heads_kv, p.dim);
+    align_tokens(c.inputs[2], p.heads_kv, p.dim_v);
+    align_tokens(c.inputs[3], p.heads, p.dim_v);
   }
   return c;
 }

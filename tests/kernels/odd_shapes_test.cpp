@@ -139,6 +139,47 @@ TEST_P(GapsOfRows, MatchTheOracle) {
 
 INSTANTIATE_TEST_SUITE_P(Kernels, GapsOfRows, testing::ValuesIn(all_rows()), name_of_row);
 
+struct RaggedDims {
+  std::int64_t dim, dim_v, gap;
+};
+
+using RaggedHeads = EveryKernel;
+
+// What lies behind a vector is another head's, or NaN. Of eight heads side by side tokens begin at multiples of 16
+// bytes, with heads first at those of 2, 4 or 8.
+TEST_P(RaggedHeads, MatchTheOracle) {
+  const KernelRow& kernel = *GetParam();
+  if (is_unfused(kernel.operation)) GTEST_SKIP() << "their tensors are those of the sweep";
+  if (is_special(kernel)) GTEST_SKIP() << "not for any head dim";
+  const DType dtype = supports_usual(kernel, DType::fp16).ok() ? DType::fp16 : DType::fp32;
+  constexpr std::array kDims{RaggedDims{121, 121, 0}, RaggedDims{122, 122, 0}, RaggedDims{124, 124, 0},
+                             RaggedDims{124, 125, 3}, RaggedDims{65, 128, 2},  RaggedDims{60, 60, 0},
+                             RaggedDims{64, 20, 0},   RaggedDims{20, 32, 5},   RaggedDims{1, 1, 0},
+                             RaggedDims{3, 7, 4},     RaggedDims{7, 3, 0}};
+  for (const bool heads_first : {false, true}) {
+    for (const auto& [dim, dim_v, gap] : kDims) {
+      check::Case c{.problem = usual_problem(kernel, dtype), .seed = static_cast<std::uint64_t>(dim)};
+      Problem& p = c.problem;
+      p.layout = {13, 11, 1};
+      p.dilation = {1, dim % 2 + 1, 1};
+      p.window = {5, 5, 1};
+      p.heads = p.heads_kv = 8;
+      p.dim = dim;
+      p.dim_v = dim_v;
+      p.extra_kv = takes_extra_tokens(kernel) ? 5 : 0;
+      const check::Arrangement arrangement{.heads_first = heads_first, .shift = 0, .row_gap = gap};
+      c.inputs.fill(arrangement);
+      c.results.fill(arrangement);
+      const check::Report report = check::check_case(c, kernel);
+      EXPECT_TRUE(report.ran()) << report.refusal;
+      EXPECT_TRUE(report.passed()) << fmt::format("{}, gap {}, heads first: {}\n  {}", to_string(p), gap, heads_first,
+                                                  fmt::join(report.failures, "\n  "));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, RaggedHeads, testing::ValuesIn(all_rows()), name_of_row);
+
 std::string name_of_case(const testing::TestParamInfo<OddCase>& info) {
   const OddShape& shape = *info.param.shape;
   const auto axes = [&](const PerAxis<std::int64_t>& extents) {

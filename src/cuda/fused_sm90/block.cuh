@@ -128,7 +128,8 @@ struct SharedMemory {
   TileNote tile[Config::kStages][Config::kWarpgroups];
   /// What rows at each position of a box see along the first axis, then along the second, then along the third.
   Range row_columns[Config::kRowStages][Config::kWarpgroups][kWarpgroupRows + 2];
-  std::int64_t row_offset[kRowViews][kWarpgroupRows];  ///< elements from a box's first token, in each of the views
+  std::int64_t row_offset[kRowViews][kWarpgroupRows];   ///< elements from a box's first token, in each of the views
+  const void* found_rows[Config::kProducers / 32][32];  ///< of a tile that threads copy, what each warp is to copy
   PackedPosition row_position[kWarpgroupRows];
   PackedPosition column_position[Config::kColumns];
   Barrier row_full[Config::kRowStages], row_empty[Config::kRowStages];

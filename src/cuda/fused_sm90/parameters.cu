@@ -20,13 +20,13 @@ struct Tokens {
   std::int64_t batch;
 };
 
-/// The largest power of two, of bytes and at most 16, at multiples of which all rows of a tensor begin.
-int row_alignment(const View& view) {
+/// The largest power of two, of bytes and at most 16, at multiples of which all vectors begin and end.
+int row_alignment(const View& view, std::int64_t dim) {
   const auto size = static_cast<std::int64_t>(size_of(view.dtype));
   auto bits = reinterpret_cast<std::uintptr_t>(view.data) | static_cast<std::uintptr_t>(kTensorMapAlignment);
   const auto add = [&](std::int64_t stride) { bits |= static_cast<std::uintptr_t>(stride * size); };
   add(view.batch_stride);
-  add(view.head_stride);
+  add(view.head_stride | dim);
   std::ranges::for_each(view.axis_stride, add);
   return 1 << std::countr_zero(bits);
 }
@@ -79,8 +79,7 @@ Source source(const Tokens& tokens, const std::array<int, 3>& box, const PerAxis
 }  // namespace
 
 bool has_wide_rows(const View& view, std::int64_t dim) {
-  const auto size = static_cast<std::int64_t>(size_of(view.dtype));
-  return row_alignment(view) == kTensorMapAlignment && dim * size % kTensorMapAlignment == 0;
+  return row_alignment(view, dim) == kTensorMapAlignment;
 }
 
 Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views,
@@ -106,7 +105,7 @@ Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows
   for (Tokens* tokens : {&row[0], &row[1], &key, &value, &extra_key, &extra_value}) {
     if (!tokens->view) continue;
     p.by_copy_engine = p.by_copy_engine && takes(*tokens);
-    p.copied_bytes = std::min(p.copied_bytes, row_alignment(tokens->view));
+    p.copied_bytes = std::min(p.copied_bytes, row_alignment(tokens->view, tokens->dim));
     *tokens = joined(*tokens, joined_heads);
   }
 

@@ -26,6 +26,10 @@ class Producer {
   static constexpr int kWarpgroups = Config::kWarpgroups;
   static constexpr int kRoles = Config::kProducers >= 96 ? 3 : 1;
   static constexpr int kLag = Config::kValueLag;
+  // Where threads copy:
+  static constexpr int kRowLanes = 8;                              // lanes that copy a row
+  static constexpr int kRowsAtOnce = 32 / kRowLanes;               // rows of a warp
+  static constexpr int kRowStep = Config::kProducers / kRowLanes;  // and of all warps
 
  public:
   __device__ Producer(const Parameters& p, SharedMemory<Config>& shared)
@@ -340,43 +344,64 @@ class Producer {
   template <int kRows>
   __device__ void fill_by_threads(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
                                   const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
-    switch (p_.copied_bytes) {
-      case 16: return copy_rows<16>(from, dim, shape, positions, origin, to);
-      case 8: return copy_rows<8>(from, dim, shape, positions, origin, to);
-      case 4: return copy_rows<4>(from, dim, shape, positions, origin, to);
-      default: return copy_rows<2>(from, dim, shape, positions, origin, to);
-    }
-  }
-
-  /// Eight lanes find a row, once, and copy it: each lane a unit of every eight. (Rows found by one lane each and
-  /// handed round would cost fewer instructions, but shuffles in this loop make the whole producer spill.)
-  template <int kBytes, int kRows>
-  __device__ void copy_rows(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
-                            const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
-    constexpr int kLanes = 8;
-    constexpr int kUnit = kBytes == 2 ? 16 : kBytes;  // single elements are put together
 #pragma unroll 1
-    for (int row = thread_ / kLanes; row < shape.volume; row += Config::kProducers / kLanes) {
-      const int begin = computed_late(thread_) % kLanes * kUnit;
-      const int left = dim * static_cast<int>(sizeof(Element)) - begin;
-      bool exists;
-      const Element* found = find_row(from, row, positions, origin, exists);
-      const auto* source = reinterpret_cast<const std::uint8_t*>(found) + begin;
-      const std::uint32_t target = shared_address(&to[0][row][begin ^ row % 8 * 16]);
-      const int most = exists ? kUnit : 0;
-      if constexpr (kBytes == 2) {
-        copy_by_registers<kRows * 128>(target, source, left, most);
-      } else {
-        copy_units<kBytes, kLanes * kBytes, kRows * 128>(target, source, left, most);
+    for (int first = 0; first < kRows; first += Config::kProducers) {
+      find_rows(from, first, shape.volume, positions, origin);
+      switch (p_.copied_bytes) {
+        case 16: copy_rows<16>(first, shape.volume, dim, to); break;
+        case 8: copy_rows<8>(first, shape.volume, dim, to); break;
+        case 4: copy_rows<4>(first, shape.volume, dim, to); break;
+        default: copy_rows<2>(first, shape.volume, dim, to);
       }
+      __syncwarp();
     }
   }
 
-  /// A row of a tile; where no token is there the tensor's first, of which nothing is read.
-  __device__ const Element* find_row(const View& from, int row, const PackedPosition* positions,
-                                     const TileOrigin& origin, bool& exists) const {
+  /// Each lane finds one of the rows that its warp is to copy, from row `first` on. (Handed round by shuffles, they
+  /// would make the whole producer spill.)
+  __device__ void find_rows(const View& from, int first, int end, const PackedPosition* positions,
+                            const TileOrigin& origin) const {
+    const auto thread = static_cast<unsigned>(computed_late(thread_));
+    const unsigned lane = thread % 32;
+    const int row =
+        first + static_cast<int>(lane / kRowsAtOnce * kRowStep + thread / 32 * kRowsAtOnce + lane % kRowsAtOnce);
+    if (row < end) shared_.found_rows[thread / 32][lane] = find_row(from, row, positions, origin);
+    __syncwarp();
+  }
+
+  /// Eight lanes copy a row that was found: each lane a unit of every eight.
+  template <int kBytes, int kRows>
+  __device__ void copy_rows(int first, int end, int dim, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
+    constexpr int kUnit = kBytes == 2 ? 16 : kBytes;                     // single elements are put together
+    constexpr int kUnits = Config::kChunks * 128 / (kRowLanes * kUnit);  // of a lane, in each row
+    constexpr int kUnroll =
+        Config::kChunks <= 2 && kUnits <= (Config::kSumsQueries ? 1 : 4) ? 2 : 1;  // as registers go
+    const auto thread = static_cast<unsigned>(computed_late(thread_));
+    const int begin = static_cast<int>(thread % kRowLanes) * kUnit;
+    const int left = dim * static_cast<int>(sizeof(Element)) - begin;
+    const int own = first + static_cast<int>(thread / kRowLanes);
+    const void* const* found = &shared_.found_rows[0][0] + thread / 32 * 32 + thread % 32 / kRowLanes;
+    std::uint32_t target = shared_address(&to[0][own][begin ^ (own & 7) * 16]);
+#pragma unroll kUnroll
+    for (int i = 0; i < kRowLanes; ++i) {
+      if (own + i * kRowStep >= end) break;
+      const auto* source = static_cast<const std::uint8_t*>(found[i * kRowsAtOnce]);
+      const bool exists = source != nullptr;
+      source = computed_late(source + begin);
+      if constexpr (kBytes == 2) {
+        copy_by_registers<kRows * 128>(target, source, exists ? left : 0);
+      } else {
+        copy_units<kBytes, kRowLanes * kBytes, kRows * 128>(target, source, left, exists);
+      }
+      target = (target + kRowStep * 128) ^ kRowStep % 8 * 16;
+    }
+  }
+
+  /// A row of a tile; null where no token is there.
+  __device__ const void* find_row(const View& from, int row, const PackedPosition* positions,
+                                  const TileOrigin& origin) const {
     int token[3] = {0, 0, origin.token[2] + row};
-    exists = token[2] < p_.grid.extra_kv;
+    bool exists = token[2] < p_.grid.extra_kv;
     if (positions != nullptr) {
       exists = true;
       for (int a = 0; a < 3; ++a) {
@@ -384,37 +409,35 @@ class Producer {
         exists = exists && token[a] < p_.grid.axes[a].extent;
       }
     }
-    return static_cast<const Element*>(from.data) + (exists ? token_offset(from, origin.batch, token, origin.head) : 0);
+    if (!exists) return nullptr;
+    return static_cast<const Element*>(from.data) + token_offset(from, origin.batch, token, origin.head);
   }
 
-  /// A lane's units of a row, one every `kStep` bytes and at most `most` bytes of each; `left` to the row's end. The
-  /// rest of a unit becomes zero.
+  /// A lane's units of a row, one every `kStep` bytes, `left` to the row's end; zeros where there is no row.
   template <int kBytes, int kStep, int kChunkBytes>
-  __device__ static void copy_units(std::uint32_t to, const std::uint8_t* from, int left, int most) {
+  __device__ static void copy_units(std::uint32_t to, const std::uint8_t* from, int left, bool exists) {
 #pragma unroll
     for (int at = 0; at < Config::kChunks * 128; at += kStep) {
-      if (left <= at) break;
+      if (left <= at) continue;
       const std::uint32_t target = (to ^ at % 128) + at / 128 * kChunkBytes;
-      const int bytes = smaller(left - at, most);
-      if constexpr (kBytes == 16) copy_16(target, from + at, bytes);
-      if constexpr (kBytes == 8) copy_8(target, from + at, bytes);
-      if constexpr (kBytes == 4) copy_4(target, from + at, bytes);
+      if constexpr (kBytes == 16) copy_16(target, from + at, exists ? kBytes : 0);
+      if constexpr (kBytes == 8) copy_8(target, from + at, exists ? kBytes : 0);
+      if constexpr (kBytes == 4) copy_4(target, from + at, exists ? kBytes : 0);
     }
   }
 
   /// The same where rows begin at any element, which no asynchronous copy takes: 16 bytes of each chunk, all elements
   /// of two chunks on their way before the first is waited for.
   template <int kChunkBytes>
-  __device__ static void copy_by_registers(std::uint32_t to, const std::uint8_t* from, int left, int most) {
+  __device__ static void copy_by_registers(std::uint32_t to, const std::uint8_t* from, int left) {
     constexpr int kAtOnce = 2;
 #pragma unroll
     for (int chunk = 0; chunk < Config::kChunks; chunk += kAtOnce) {
-      if (left <= chunk * 128) break;
       uint4 words[kAtOnce];
 #pragma unroll
       for (int c = 0; c < kAtOnce; ++c) {
         const int at = (chunk + c) * 128;
-        if (chunk + c < Config::kChunks) words[c] = elements_of(from + at, smaller(left - at, most));
+        if (chunk + c < Config::kChunks) words[c] = elements_of(from + at, left - at);
       }
 #pragma unroll
       for (int c = 0; c < kAtOnce; ++c) {

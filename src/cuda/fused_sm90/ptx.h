@@ -143,6 +143,11 @@ __device__ inline int computed_late(int x) {
   asm volatile("" : "+r"(x));
   return x;
 }
+template <class T>
+__device__ inline const T* computed_late(const T* x) {
+  asm volatile("" : "+l"(x));
+  return x;
+}
 
 __device__ inline float exp2_approximate(float x) {
   float result;
