@@ -43,7 +43,7 @@ RelativeError relative_error(std::span<const double> result, std::span<const dou
   return error;
 }
 
-RelativeError error_limit(DType dtype, bool gradient, const RelativeError& straightforward) {
+RelativeError error_limit(const Problem& problem, bool gradient, const RelativeError& straightforward) {
   // Weights and the result are each rounded once, by up to `unit`. Where all values of a row are alike a
   // straightforward computation hides that of the weights, whose errors cancel when they are divided by their sum.
   const auto beside_straightforward = [&](double margin, double unit) {
@@ -51,9 +51,12 @@ RelativeError error_limit(DType dtype, bool gradient, const RelativeError& strai
                          std::max(2 * straightforward.worst_row + margin, 2 * unit)};
   };
   const auto fixed = [](double limit) { return RelativeError{limit, limit}; };
-  switch (dtype) {
+  // An error of a score is one of its weight, relative to it, and scores are as large as their spread.
+  const double spread = std::abs(problem.effective_scale()) * std::sqrt(static_cast<double>(problem.dim));
+  const double of_scores = std::max(1.0, spread / 4);
+  switch (problem.dtype) {
     case DType::fp64: return fixed(gradient ? 1e-11 : 1e-12);
-    case DType::fp32: return fixed(gradient ? 1e-4 : 2e-5);
+    case DType::fp32: return fixed((gradient ? 1e-4 : 2e-5) * of_scores);
     case DType::fp16: return beside_straightforward(1e-3, 0x1p-11);
     case DType::bf16: break;
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "vicinal/problem.h"
 #include "vicinal/tensor.h"
 
 namespace vicinal::check {
@@ -23,9 +24,9 @@ struct RelativeError {
 RelativeError relative_error(std::span<const double> result, std::span<const double> exact,
                              std::span<const double> magnitudes);
 
-/// The limits for a result: fixed for fp32 and fp64, for fp16 and bf16 relative to the error of a straightforward
-/// computation in the same precision.
-RelativeError error_limit(DType dtype, bool gradient, const RelativeError& straightforward);
+/// The limits for a result: fixed for fp32, but where the scale makes scores large, and fp64, for fp16 and bf16
+/// relative to the error of a straightforward computation in the same precision.
+RelativeError error_limit(const Problem& problem, bool gradient, const RelativeError& straightforward);
 
 /// The largest absolute error of a logsumexp.
 double logsumexp_limit(DType dtype);

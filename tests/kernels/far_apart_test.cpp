@@ -174,6 +174,7 @@ void expect_same_results(const Plan& plan, Memory& memory, const Tensors& near,
   memory.run_near(plan, near);
   memory.run_far(plan, far);
   for (const auto member : results) {
+    if (!(near.*member).present()) continue;
     EXPECT_TRUE(memory.same_bits(near.*member, far.*member)) << to_string(plan.problem);
   }
 }

@@ -78,9 +78,7 @@ Source source(const Tokens& tokens, const std::array<int, 3>& box, const PerAxis
 
 }  // namespace
 
-bool has_wide_rows(const View& view, std::int64_t dim) {
-  return row_alignment(view, dim) == kTensorMapAlignment;
-}
+bool has_wide_rows(const View& view, std::int64_t dim) { return row_alignment(view, dim) == kTensorMapAlignment; }
 
 Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views,
                          int joined_heads) {
