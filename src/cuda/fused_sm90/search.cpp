@@ -26,12 +26,12 @@ using Places = std::array<std::uint8_t, 3>;
 class Extents {
  public:
   void add(int extent) { extents_[size_++] = static_cast<std::uint8_t>(extent); }
-  [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] std::uint8_t size() const { return size_; }
   int operator[](std::size_t place) const { return extents_[place]; }
 
  private:
   std::array<std::uint8_t, kLongest> extents_;
-  std::size_t size_ = 0;
+  std::uint8_t size_ = 0;
 };
 
 Shape shape_of(const PerAxis<Extents>& extents, const Places& places) {
@@ -121,7 +121,7 @@ class Tiles {
       for (const Places& tile : tiles_) place[tile[a]] = 1;
       for (int extent = 1; extent <= kLongest; ++extent) {
         if (place[extent] == 0) continue;
-        place[extent] = static_cast<std::uint8_t>(extents_[a].size());
+        place[extent] = extents_[a].size();
         reciprocals_[a][extents_[a].size()] = 1.0F / static_cast<float>(extent);
         extents_[a].add(extent);
       }
@@ -218,7 +218,7 @@ class Search {
     const std::size_t most = count == 1 ? kMostStarts / sizes_.size() : std::numeric_limits<std::size_t>::max() / 2;
     std::vector<Start> starts;
     starts.reserve(2 * kMostStarts);
-    for (std::uint8_t size = 0; size < sizes_.size(); ++size) add_starts(size, most, starts);
+    for (std::size_t size = 0; size < sizes_.size(); ++size) add_starts(size, most, starts);
     std::ranges::sort(starts, {}, &Start::least);
     Shortlist best(count);
     for (const Start& start : starts) {
@@ -296,7 +296,7 @@ class Search {
   }
 
   /// Adds the `most` starts of a size that have the least bounds.
-  void add_starts(std::uint8_t size_number, std::size_t most, std::vector<Start>& starts) {
+  void add_starts(std::size_t size_number, std::size_t most, std::vector<Start>& starts) {
     const Size& size = sizes_[size_number];
     const PerAxis<Extents>& extents = boxes_.extents;
     PerAxis<std::array<double, kWarpgroupRows>> of_boxes, of_blocks;
@@ -326,7 +326,8 @@ class Search {
       }
       if (static_cast<float>(least_of_all) >= limit) return;
       const bool one_box = size.kernel.warpgroups == 1 || shape == members_;
-      for (std::uint8_t axis = 0; axis < (one_box ? 1 : 3); ++axis) {
+      const std::uint8_t axes = one_box ? 1 : 3;
+      for (std::uint8_t axis = 0; axis < axes; ++axis) {
         if (!one_box && shape[axis] == members_[axis]) continue;  // there should be work for all boxes of a block
         double items = 1;
         for (int a = 0; a < 3; ++a) items *= (a == axis ? of_blocks : of_boxes)[a][box[a]];
@@ -337,7 +338,7 @@ class Search {
           least += bound.fixed + bound.visit * visited;
         }
         if (static_cast<float>(least) >= limit) continue;
-        starts.push_back({static_cast<float>(least), box, axis, size_number});
+        starts.push_back({static_cast<float>(least), box, axis, static_cast<std::uint8_t>(size_number)});
         if (starts.size() - others == 2 * most) shorten();
       }
     };

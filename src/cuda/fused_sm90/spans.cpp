@@ -114,7 +114,10 @@ void Spans::add_groups(const Groups& groups, int box, int boxes, int most_blocks
     if (different == 1) {
       add(done, count);
     } else if (different <= most_blocks) {
-      for (int i = 0; i < different; ++i) add(done + i, (count - 1 - i) / different + 1);
+      for (int i = 0; i < different; ++i) {
+        const int alike = (count - 1 - i) / different + 1;
+        add(done + i, alike);
+      }
     } else {
       // Apart from each other where what they see changes slowly, one after the other where it comes again and again.
       const int step = part.period == kNever ? count / most_blocks : 1;
