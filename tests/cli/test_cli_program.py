@@ -44,6 +44,7 @@ def test_plan_explains_both_passes(vicinal: Program) -> None:
 def test_plan_of_one_operation(vicinal: Program) -> None:
     plans = json.loads(succeeded(vicinal("plan --json --operation bias_gradient", PROBLEM)))
     assert [(plan["operation"], plan["kernel"]) for plan in plans] == [("bias_gradient", "naive_cpu_bias_gradient")]
+    assert 0 < plans[0]["planning_seconds"] < 1
     assert "--forward excludes --operation" in refused(vicinal("plan --forward --operation backward", PROBLEM))
     assert "--operation: sideways not in {forward," in refused(vicinal("plan --operation sideways", PROBLEM))
     assert "dim_v = 8 with dim = 16; allowed for bias_gradient: dim_v = dim" in refused(

@@ -54,6 +54,9 @@ struct KernelConfig {
   /// Whether columns, which are queries, come with their logsumexp and delta.
   static constexpr bool kHasStatistics = kRows == RowKind::keys;
   static constexpr bool kSumsQueries = kPass == Pass::gradients;
+  /// Whether two warpgroups begin products in turn, so that one multiplies while the other computes exponentials. At
+  /// head dim 256 the tensor cores never wait for those anyway.
+  static constexpr bool kTakesTurns = is_forward(kPass) && kClass.warpgroups == 2 && kClass.dim < 256;
   /// In the forward pass values are wanted a tile later than keys.
   static constexpr int kValueLag = is_forward(kPass) ? 1 : 0;
   static constexpr int kDim = kClass.dim;  ///< of all vectors in registers and products, zero-padded
@@ -71,7 +74,7 @@ struct KernelConfig {
   static constexpr int kThreads = kConsumers + kProducers;
   /// Registers a thread: at the launch where one block has the multiprocessor, and then, moved by setmaxnreg.
   static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
-  static constexpr int kProducerRegisters = kPass == Pass::gradients ? 40 : 56;
+  static constexpr int kProducerRegisters = 56;
   static constexpr int kConsumerRegisters =
       (kThreads * kLaunchRegisters - kProducers * kProducerRegisters) / kConsumers / 8 * 8;
   static_assert(kBlocks > 1 ||
@@ -135,6 +138,7 @@ struct SharedMemory {
   Barrier row_full[Config::kRowStages], row_empty[Config::kRowStages];
   Barrier key_full[Config::kStages], key_empty[Config::kStages];
   Barrier value_full[Config::kStages], value_empty[Config::kStages];
+  Barrier turn[Config::kWarpgroups];  ///< of each warpgroup, given by the warps of the other
   alignas(16) ColumnStatistics<Config::kHasStatistics ? Config::kColumns : 4> statistics
       [Config::kHasStatistics ? Config::kStages : 1];  ///< with the keys of a stage
 };
@@ -152,6 +156,9 @@ struct RingPosition {
       stage = 0;
       phase ^= 1;
     }
+  }
+  [[nodiscard]] __device__ RingPosition before() const {
+    return stage == 0 ? RingPosition{kStages - 1, phase ^ 1} : RingPosition{stage - 1, phase};
   }
 };
 

@@ -37,7 +37,8 @@ class Consumer {
   using ColumnTile = typename SharedMemory<Config>::ColumnTile;
   static constexpr int kScores = Config::kColumns / 2;  // registers of a thread, for one head
   static constexpr int kSums = Config::kDim / 2;
-  static constexpr int kDepth = 16;  // of one product
+  static constexpr int kDepth = 16;                            // of one product
+  static constexpr bool kKeepsPositions = Config::kDim < 128;  // where sums leave registers
   /// From one head of a row to the next.
   static constexpr int kHeadBytes = Config::kDim * static_cast<int>(sizeof(Element));
 
@@ -48,19 +49,22 @@ class Consumer {
   };
 
   __device__ Consumer(const Parameters& p, SharedMemory<Config>& shared, int warpgroup)
-      : p_(p),
-        shared_(shared),
-        warpgroup_(warpgroup),
-        warp_(static_cast<int>(threadIdx.x) / 32 % 4),
-        lane_(static_cast<int>(threadIdx.x) % 32) {
-    for (int r = 0; r < 2; ++r) {
-      const PackedPosition at = shared_.row_position[row(r)];
-      if (at.holds_token()) at_[r] = at;
-    }
+      : p_(p), shared_(shared), warpgroup_(warpgroup), lane_(static_cast<int>(threadIdx.x) % 32) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) at_[r] = position(r);
   }
 
+  /// Of this warpgroup's four.
+  __device__ static int warp() { return thread_number_late() / 32 % 4; }
+
   /// The first of this thread's rows, or the second.
-  __device__ int row(int i) const { return warp_ * 16 + i * 8 + computed_late(lane_) / 4; }
+  __device__ int row(int i) const { return warp() * 16 + i * 8 + computed_late(lane_) / 4; }
+
+  /// Of one of them in the box; those without a token see what the first row does.
+  __device__ PackedPosition position(int i) const {
+    const PackedPosition at = shared_.row_position[row(i)];
+    return at.holds_token() ? at : PackedPosition();
+  }
 
   __device__ void release(Barrier& empty) const {
     if (lane_ == 0) empty.arrive();
@@ -70,19 +74,18 @@ class Consumer {
   __device__ void skip(int count) {
 #pragma unroll 1
     for (int t = 0; t < count; ++t) {
-      shared_.key_full[key_ring_.stage].wait(key_ring_.phase);
-      release(shared_.key_empty[key_ring_.stage]);
-      key_ring_.advance();
-      shared_.value_full[value_ring_.stage].wait(value_ring_.phase);
-      release(shared_.value_empty[value_ring_.stage]);
-      value_ring_.advance();
+      shared_.key_full[ring_.stage].wait(ring_.phase);
+      release(shared_.key_empty[ring_.stage]);
+      shared_.value_full[ring_.stage].wait(ring_.phase);
+      release(shared_.value_empty[ring_.stage]);
+      ring_.advance();
     }
   }
 
   /// Waits for the next key tile, if it was not `there` when last looked for, and reads its note.
   __device__ void await_keys(bool there = false) {
-    if (!there) shared_.key_full[key_ring_.stage].wait(key_ring_.phase);
-    what_ = shared_.tile[key_ring_.stage][warpgroup_].what;
+    if (!there) shared_.key_full[ring_.stage].wait(ring_.phase);
+    what_ = shared_.tile[ring_.stage][warpgroup_].what;
   }
 
   /// scores (+)= the rows' vectors of one kind x those of a tile, begun; of the head of that number in a row.
@@ -122,12 +125,15 @@ class Consumer {
   /// Which columns of the key tile each row sees, found while the tensor cores multiply.
   __device__ void find_visible() {
     if (!TileNote::touched(what_)) return;
+    PackedPosition at[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) at[r] = kKeepsPositions ? at_[r] : position(r);
     const Range* table = shared_.row_columns[row_ring_.stage][warpgroup_];
     const int* extent = p_.grid.rows.extent;
     const auto seen = [&](int r, int axis) {
-      return table[(axis > 0 ? extent[0] : 0) + (axis > 1 ? extent[1] : 0) + at_[r].along(axis)];
+      return table[(axis > 0 ? extent[0] : 0) + (axis > 1 ? extent[1] : 0) + at[r].along(axis)];
     };
-    shared_.masks.visible(p_.grid, shared_.tile[key_ring_.stage][warpgroup_], seen, lane_ % 4, visible_);
+    shared_.masks.visible(p_.grid, shared_.tile[ring_.stage][warpgroup_], seen, lane_ % 4, visible_);
   }
 
   /// Whether the row of a score, of this thread's registers, sees its column; where the tile is touched.
@@ -157,17 +163,18 @@ class Consumer {
   __device__ void write_rows(const Place& place, int view, int dim, Value value) {
     // On the way out lane l writes piece l % 8 of rows l / 8, l / 8 + 4, ...
     const int lane = computed_late(lane_);
+    const int warp = Consumer::warp();
     constexpr int kWidth = 8;
     constexpr int kPasses = 4;
     Element* to[kPasses];
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
-      const int r = warp_ * 16 + pass * 4 + lane / 8;
+      const int r = warp * 16 + pass * 4 + lane / 8;
       to[pass] = is_member(shared_.row_position[r], place.members)
                      ? static_cast<Element*>(p_.rows[view].data) + offset_of(place, view, r) + lane % 8 * kWidth
                      : nullptr;
     }
-    const int slot = warpgroup_ * 4 + warp_;
+    const int slot = warpgroup_ * 4 + warp;
 #pragma unroll
     for (int chunk = 0; chunk < Config::kChunks; ++chunk) {
       __syncwarp();
@@ -216,14 +223,13 @@ class Consumer {
   const Parameters& p_;
   SharedMemory<Config>& shared_;
   int warpgroup_;
-  int warp_;
   int lane_;
   RingPosition<Config::kRowStages> row_ring_;
-  RingPosition<Config::kStages> key_ring_, value_ring_;
+  RingPosition<Config::kStages> ring_;  // of tiles, keys and values
 
-  PackedPosition at_[2];      // of this thread's rows; rows without a token see what the first does
   int what_;                  // of the key tile: TileNote
   std::uint32_t visible_[2];  // of its columns by each row, if it is touched
+  PackedPosition at_[2];      // of this thread's rows, where they are kept
 };
 
 #endif  // VICINAL_HOPPER_CODE

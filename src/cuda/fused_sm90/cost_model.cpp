@@ -18,12 +18,12 @@ struct ClassCosts {
 // From 129 tilings of each of 108 problems on one H100 (docs/decisions/0071-hopper-cost-model.md).
 constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
     {0.299, 0.085, 0.56},  // 32x1
-    {0.542, 0.199, 1.92},  // 32x2
+    {0.475, 0.199, 1.92},  // 32x2
     {0.390, 0.068, 0.77},  // 64x1
-    {0.590, 0.213, 1.95},  // 64x2
-    {0.712, 0.221, 2.40},  // 96x2
-    {0.830, 0.093, 2.83},  // 128x2
-    {0.887, 0.050, 3.46},  // 192x2
+    {0.555, 0.213, 1.95},  // 64x2
+    {0.663, 0.221, 2.40},  // 96x2
+    {0.803, 0.093, 2.83},  // 128x2
+    {0.869, 0.050, 3.46},  // 192x2
     {0.749, 0.040, 4.14},  // 256x2
 }};
 
@@ -31,7 +31,7 @@ constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
 // docs/decisions/0075-hopper-head-dim-32.md.
 constexpr std::array<ClassCosts, kForwardPairsClasses.size()> kForwardPairsCosts{{
     {0.67, 0.15, 0.58},  // 32x1
-    {1.08, 0.33, 2.30},  // 32x2
+    {0.94, 0.33, 2.30},  // 32x2
 }};
 
 // Of both passes together.

@@ -15,13 +15,20 @@ template <class Config>
 class ForwardConsumer : Consumer<Config> {
   using Base = Consumer<Config>;
   using Base::kScores, Base::kSums;
-  using Base::p_, Base::shared_, Base::warpgroup_, Base::lane_, Base::row_ring_, Base::key_ring_, Base::value_ring_;
+  using Base::p_, Base::shared_, Base::warpgroup_, Base::lane_, Base::row_ring_, Base::ring_;
   using Base::what_, Base::release;
   using typename Base::Element, typename Base::Place;
 
   static constexpr int kHeads = Config::kHeads;
   static constexpr int kLastHead = kHeads - 1;
   static_assert(kHeads <= 2);
+
+  /// Exponentials are relative to a bound, which is at most kSlack, as a power of two, below the largest score so far.
+  /// Scores are looked through for larger ones before exponentials are computed; or, where warpgroups take turns and
+  /// the tensor cores would wait for that, only after a tile in which weights of a thread's columns sum up to more.
+  static constexpr bool kLooksLater = Config::kTakesTurns;
+  static constexpr float kSlack = 8;  // fp16 holds weights up to 2^8
+  static constexpr float kMostWeight = 256;
 
   static constexpr float kMinusInfinity = -__builtin_huge_valf();
   static constexpr float kLowest = -3e38F;  // the bound of a row that has seen nothing: any score moves it
@@ -39,7 +46,7 @@ class ForwardConsumer : Consumer<Config> {
       begin();
 #pragma unroll 1
       for (int extra = 0; extra < 2; ++extra) {
-        this->skip(extra != 0 ? note.skipped_after : note.skipped_before);
+        skip(extra != 0 ? note.skipped_after : note.skipped_before);
         attend(extra != 0 ? note.extra : note.attended);
       }
       const Place place = Base::place_of(note);
@@ -62,6 +69,33 @@ class ForwardConsumer : Consumer<Config> {
     }
   }
 
+  /// Lets tiles pass that this warpgroup does not need, and its turns.
+  __device__ void skip(int count) {
+#pragma unroll 1
+    for (int t = 0; t < count; ++t) {
+#pragma unroll
+      for (int head = 0; head < kHeads; ++head) {
+        take_turn(head);
+        give_turn();
+      }
+      Base::skip(1);
+    }
+  }
+
+  /// Waits until the other warpgroup has begun its products of this tile and head, or, for the first warpgroup, of
+  /// those before: the tensor cores take products in the order in which they were begun.
+  __device__ void take_turn(int head) const {
+    if constexpr (Config::kTakesTurns) {
+      static_assert(Config::kStages % 2 == 0);  // so that turns are odd and even as stages are, or heads
+      const int odd = (kHeads > 1 ? head : ring_.stage) & 1;
+      shared_.turn[warpgroup_].wait(odd ^ (warpgroup_ == 0 ? 1 : 0));
+    }
+  }
+
+  __device__ void give_turn() const {
+    if constexpr (Config::kTakesTurns) release(shared_.turn[warpgroup_ ^ 1]);
+  }
+
   /// Attends to `count` key tiles that follow each other: those of the grid, or the extra ones. While this warpgroup
   /// looks for the largest scores of one, the tensor cores add the product of the one before to O; the other warpgroup
   /// keeps them busy while exponentials are computed. Of two heads, one after the other for each tile, in the same way.
@@ -69,59 +103,63 @@ class ForwardConsumer : Consumer<Config> {
     if (count == 0) return;
     const bool adds = started_[0];
     this->await_keys();
+    take_turn(0);
     begin_scores(0);
+    give_turn();
     this->find_visible();
     wait_for_products<0>();
     end_scores(0);
-    find_bounds(0);
-    if (moves_ && adds) rescale(0);
-    soften(0);
+    if (!kLooksLater || !adds) find_bounds(0, kSlack);
+    soften(0, adds);
     attend_second(adds);
 #pragma unroll 1
     for (int t = 1; t < count; ++t) {
-      const bool keys = shared_.key_full[key_ring_.stage].test(key_ring_.phase);
-      const bool values = kHeads == 1 && shared_.value_full[value_ring_.stage].test(value_ring_.phase);
+      if constexpr (Config::kDim >= 128) warpgroup_ = computed_late(warpgroup_);  // registers are few
+      const bool keys = shared_.key_full[ring_.stage].test(ring_.phase);
+      const bool values = kHeads == 1 && shared_.value_full[ring_.before().stage].test(ring_.before().phase);
       this->await_keys(keys);
+      take_turn(0);
       begin_scores(0);
-      begin_output(kLastHead, values);
+      const int multiplied = begin_output(kLastHead, values);
+      give_turn();
       this->find_visible();
       wait_for_products<1>();
       end_scores(0);
-      find_bounds(0);
+      if (!kLooksLater) find_bounds(0, kSlack);
       wait_for_products<0>();
-      end_output(kLastHead);
-      if (moves_) rescale(0);
-      soften(0);
+      end_output(kLastHead, multiplied);
+      soften(0, true);
       attend_second(true);
     }
-    begin_output(kLastHead, false);
+    const int multiplied = begin_output(kLastHead, false);
     wait_for_products<0>();
-    end_output(kLastHead);
+    end_output(kLastHead, multiplied);
   }
 
   /// The same tile for the second head, if there are two, and the product of the first.
   __device__ void attend_second(bool adds) {
     if constexpr (kHeads > 1) {
+      take_turn(1);
       begin_scores(1);
-      begin_output(0, false);
+      const int multiplied = begin_output(0, false);
+      give_turn();
       wait_for_products<1>();
       end_scores(1);
-      find_bounds(1);
+      if (!kLooksLater || !adds) find_bounds(1, kSlack);
       wait_for_products<0>();
-      end_output(0);
-      if (moves_ && adds) rescale(1);
-      soften(1);
+      end_output(0, multiplied);
+      soften(1, adds);
     }
   }
 
-  __device__ void begin_scores(int head) { Base::begin_scores(scores_, 0, shared_.key[key_ring_.stage], false, head); }
+  __device__ void begin_scores(int head) { Base::begin_scores(scores_, 0, shared_.key[ring_.stage], false, head); }
 
   /// The scores are there, those that a row is not to see at -inf.
   __device__ void end_scores(int head) {
     pin(scores_);
     if (head == kLastHead) {
-      release(shared_.key_empty[key_ring_.stage]);
-      key_ring_.advance();
+      release(shared_.key_empty[ring_.stage]);
+      ring_.advance();
     }
     if (!TileNote::touched(what_)) return;
     if ((what_ & TileNote::kSigned) != 0) {
@@ -134,26 +172,25 @@ class ForwardConsumer : Consumer<Config> {
     }
   }
 
-  /// O += P V of what was softened last, begun; the first product of a work item sets O.
-  __device__ void begin_output(int head, bool there) {
-    if (head == 0 && !there) shared_.value_full[value_ring_.stage].wait(value_ring_.phase);
-    this->begin_sums(output_[head], weights_, shared_.value[value_ring_.stage], started_[head], head);
+  /// O += P V of what was softened last, begun; the first product of a work item sets O. The result is the stage of V:
+  /// that of the tile before, or, of the first of two heads, of the same.
+  __device__ int begin_output(int head, bool there) {
+    const auto values = head == kLastHead ? ring_.before() : ring_;
+    if (head == 0 && !there) shared_.value_full[values.stage].wait(values.phase);
+    this->begin_sums(output_[head], weights_, shared_.value[values.stage], started_[head], head);
     started_[head] = true;
-    if (head < kLastHead) return;
-    multiplied_ = value_ring_.stage;
-    value_ring_.advance();
+    return values.stage;
   }
 
-  __device__ void end_output(int head) {
+  __device__ void end_output(int head, int stage) {
     pin(output_[head]);
-    if (head == kLastHead) release(shared_.value_empty[multiplied_]);
+    if (head == kLastHead) release(shared_.value_empty[stage]);
   }
 
-  /// Exponentials are relative to a bound that is at most kSlack, as a power of two, below the largest score so far.
-  /// It moves rarely: moves_ says whether it does for some row of the warp, and O is to be rescaled.
-  __device__ void find_bounds(int head) {
-    constexpr float kSlack = 8;  // fp16 holds weights up to 2^8
-    float largest[2];            // of this thread's columns
+  /// Moves the bounds that are more than `slack` below the largest score of their row. It is rare: moves_ says whether
+  /// one does for some row of the warp, and O is to be rescaled.
+  __device__ void find_bounds(int head, float slack) {
+    float largest[2];  // of this thread's columns
     bool beyond = false;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -165,14 +202,13 @@ class ForwardConsumer : Consumer<Config> {
         odd = fmaxf(odd, scores_[s + 1]);
       }
       largest[i] = fmaxf(even, odd);
-      beyond = beyond || fmaf(largest[i], p_.log2_scale, -bound_[head][i]) > kSlack;
+      beyond = beyond || fmaf(largest[i], p_.log2_scale, -bound_[head][i]) > slack;
     }
     moves_ = __any_sync(~0U, beyond);
-    if (moves_) move_bounds(head, largest, kSlack);
+    if (moves_) move_bounds(head, largest, slack);
   }
 
-  /// Moves the bounds that are more than `slack` below the largest score of their row. What was summed up before is to
-  /// be multiplied by shrink_.
+  /// What was summed up before is to be multiplied by shrink_.
   __device__ void move_bounds(int head, const float (&largest)[2], float slack) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -185,8 +221,26 @@ class ForwardConsumer : Consumer<Config> {
     }
   }
 
-  /// Scores become weights: exponentials, as operands of the next product.
-  __device__ void soften(int head) {
+  /// Scores become weights: exponentials, as operands of the next product. `adds`: O holds something already.
+  __device__ void soften(int head, bool adds) {
+    float sum[2];
+    if constexpr (kLooksLater) {
+      take_weights(head, sum);
+      static_assert(Config::kColumns / 4 < kMostWeight, "of weights up to 1, relative to bounds just found");
+      if (__any_sync(~0U, fmaxf(sum[0], sum[1]) > kMostWeight)) {
+        find_bounds(head, 0);
+        if (adds) rescale(head);
+        take_weights(head, sum);
+      }
+    } else {
+      if (moves_ && adds) rescale(head);
+      take_weights(head, sum);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) sum_[head][i] += sum[i];
+  }
+
+  __device__ void take_weights(int head, float (&sum)[2]) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float even = 0;
@@ -199,7 +253,7 @@ class ForwardConsumer : Consumer<Config> {
         odd += second;
         weights_[s / 2] = packed<Element>(first, second);
       }
-      sum_[head][i] += even + odd;
+      sum[i] = even + odd;
     }
   }
 
@@ -239,7 +293,6 @@ class ForwardConsumer : Consumer<Config> {
     });
   }
 
-  int multiplied_;        // the stage of the values of the last product
   bool moves_;            // a bound of the warp, at the last tile
   bool started_[kHeads];  // O holds something of the work item
   float scores_[kScores];

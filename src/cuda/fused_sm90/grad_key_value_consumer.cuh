@@ -20,7 +20,7 @@ class GradKeyValueConsumer : protected Consumer<Config> {
  protected:
   using Base = Consumer<Config>;
   using Base::kScores, Base::kSums;
-  using Base::p_, Base::shared_, Base::warpgroup_, Base::lane_, Base::row_ring_, Base::key_ring_, Base::value_ring_;
+  using Base::p_, Base::shared_, Base::warpgroup_, Base::lane_, Base::row_ring_, Base::ring_;
   using Base::what_, Base::release;
   using typename Base::Element, typename Base::Place;
   static constexpr bool kHasKey = Config::kPass != Pass::grad_value;
@@ -46,22 +46,20 @@ class GradKeyValueConsumer : protected Consumer<Config> {
   /// which the warpgroup does not need, `attend` takes those that it needs.
   template <class PassBy, class Attend>
   __device__ void keep_rows(PassBy pass_by, Attend attend) {
-    const int heads = p_.grid.heads_per_kv;
 #pragma unroll 1
     while (true) {
       shared_.row_full[row_ring_.stage].wait(row_ring_.phase);
-      const ItemNote& note = shared_.item[row_ring_.stage][warpgroup_];
-      if (note.skipped_before < 0) return;
+      if (note().skipped_before < 0) return;
       if constexpr (kHasKey) clear(grad_key_);
       if constexpr (kHasValue) clear(grad_value_);
 #pragma unroll 1
-      for (int head = 0; head < heads; ++head) {
-        pass_by(note.skipped_before);
-        attend(note.attended);
-        pass_by(note.skipped_after);
+      for (int head = 0; head < p_.grid.heads_per_kv; ++head) {
+        pass_by(note().skipped_before);
+        attend(note().attended);
+        pass_by(note().skipped_after);
       }
-      if (note.attended > 0) {
-        const Place place = Base::place_of(note);  // not before: sums leave few registers
+      if (note().attended > 0) {
+        const Place place = Base::place_of(note());  // not before: sums leave few registers
         if constexpr (kHasKey) this->write_rows(place, 0, grad_key_, {p_.scale, p_.scale}, p_.dim);
         if constexpr (kHasValue) this->write_rows(place, 1, grad_value_, {kUnshifted, kUnshifted}, p_.dim_v);
       }
@@ -69,6 +67,9 @@ class GradKeyValueConsumer : protected Consumer<Config> {
       row_ring_.advance();
     }
   }
+
+  /// Of the rows that are here, found anew each time, as registers are few.
+  __device__ const ItemNote& note() const { return shared_.item[row_ring_.stage][computed_late(warpgroup_)]; }
 
   __device__ static void clear(float (&sums)[kSums]) {
 #pragma unroll
@@ -89,35 +90,33 @@ class GradKeyValueConsumer : protected Consumer<Config> {
     int multiplied = 0;  // the stage of the queries of the last product
 #pragma unroll 1
     for (int t = 0; t < count; ++t) {
-      const int key = key_ring_.stage;
-      const int value = value_ring_.stage;
+      const int stage = ring_.stage;
       this->await_keys();
-      this->begin_scores(scores_, 0, shared_.key[key]);
+      this->begin_scores(scores_, 0, shared_.key[stage]);
       wait_for_products<1>();  // of the dK before, whose operand makes way
       pin(grad_key_);
       if (t > 0) release(shared_.key_empty[multiplied]);
-      shared_.value_full[value].wait(value_ring_.phase);
-      this->begin_scores(grad_weights_, 1, shared_.value[value]);
+      shared_.value_full[stage].wait(ring_.phase);
+      this->begin_scores(grad_weights_, 1, shared_.value[stage]);
       this->find_visible();
       wait_for_products<1>();
       pin(scores_);
-      soften(key);
+      soften(stage);
       pin(weights_);
-      if constexpr (kHasValue) this->begin_sums(grad_value_, weights_, shared_.value[value]);
+      if constexpr (kHasValue) this->begin_sums(grad_value_, weights_, shared_.value[stage]);
       wait_for_products<kHasValue ? 1 : 0>();
       pin(grad_weights_);
-      if constexpr (!kHasValue) release(shared_.value_empty[value]);
-      differentiate(key);
+      if constexpr (!kHasValue) release(shared_.value_empty[stage]);
+      differentiate(stage);
       pin(grad_scores_);
-      this->begin_sums(grad_key_, grad_scores_, shared_.key[key]);
+      this->begin_sums(grad_key_, grad_scores_, shared_.key[stage]);
       if constexpr (kHasValue) {
         wait_for_products<1>();
         pin(grad_value_);
-        release(shared_.value_empty[value]);
+        release(shared_.value_empty[stage]);
       }
-      multiplied = key;
-      key_ring_.advance();
-      value_ring_.advance();
+      multiplied = stage;
+      ring_.advance();
     }
     wait_for_products<0>();
     pin(grad_key_);
@@ -128,24 +127,22 @@ class GradKeyValueConsumer : protected Consumer<Config> {
     int multiplied = 0;  // the stage of the gradients of the output of the last product
 #pragma unroll 1
     for (int t = 0; t < count; ++t) {
-      const int key = key_ring_.stage;
-      const int value = value_ring_.stage;
+      const int stage = ring_.stage;
       this->await_keys();
-      this->begin_scores(scores_, 0, shared_.key[key]);
+      this->begin_scores(scores_, 0, shared_.key[stage]);
       this->find_visible();
       wait_for_products<1>();
       pin(grad_value_);
       if (t > 0) release(shared_.value_empty[multiplied]);
       wait_for_products<0>();
       pin(scores_);
-      soften(key);
+      soften(stage);
       pin(weights_);
-      release(shared_.key_empty[key]);
-      shared_.value_full[value].wait(value_ring_.phase);
-      this->begin_sums(grad_value_, weights_, shared_.value[value]);
-      multiplied = value;
-      key_ring_.advance();
-      value_ring_.advance();
+      release(shared_.key_empty[stage]);
+      shared_.value_full[stage].wait(ring_.phase);
+      this->begin_sums(grad_value_, weights_, shared_.value[stage]);
+      multiplied = stage;
+      ring_.advance();
     }
     wait_for_products<0>();
     pin(grad_value_);

@@ -17,7 +17,7 @@ template <class Config>
 class GradQueryConsumer : Consumer<Config> {
   using Base = Consumer<Config>;
   using Base::kScores, Base::kSums;
-  using Base::p_, Base::shared_, Base::warpgroup_, Base::row_ring_, Base::key_ring_, Base::value_ring_;
+  using Base::p_, Base::shared_, Base::warpgroup_, Base::row_ring_, Base::ring_;
   using Base::what_, Base::release;
   using typename Base::Element, typename Base::Place;
 
@@ -63,12 +63,11 @@ class GradQueryConsumer : Consumer<Config> {
     int multiplied = 0;  // the stage of the keys of the last product
 #pragma unroll 1
     for (int t = 0; t < count; ++t) {
-      const int key = key_ring_.stage;
-      const int value = value_ring_.stage;
+      const int stage = ring_.stage;
       this->await_keys();
-      this->begin_scores(scores_, 0, shared_.key[key]);
-      shared_.value_full[value].wait(value_ring_.phase);
-      this->begin_scores(grad_weights_, 1, shared_.value[value]);
+      this->begin_scores(scores_, 0, shared_.key[stage]);
+      shared_.value_full[stage].wait(ring_.phase);
+      this->begin_scores(grad_weights_, 1, shared_.value[stage]);
       this->find_visible();
       wait_for_products<1>();
       pin(scores_);
@@ -76,17 +75,16 @@ class GradQueryConsumer : Consumer<Config> {
       soften();
       wait_for_products<0>();
       pin(grad_weights_);
-      release(shared_.value_empty[value]);
+      release(shared_.value_empty[stage]);
 #pragma unroll
       for (int s = 0; s < kScores; s += 2) {
         const float delta = delta_[s / 2 % 2];
         grad_scores_[s / 2] =
             packed<Element>(scores_[s] * (grad_weights_[s] - delta), scores_[s + 1] * (grad_weights_[s + 1] - delta));
       }
-      this->begin_sums(grad_query_, grad_scores_, shared_.key[key]);
-      multiplied = key;
-      key_ring_.advance();
-      value_ring_.advance();
+      this->begin_sums(grad_query_, grad_scores_, shared_.key[stage]);
+      multiplied = stage;
+      ring_.advance();
     }
     wait_for_products<0>();
     pin(grad_query_);

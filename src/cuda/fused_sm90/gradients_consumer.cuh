@@ -26,7 +26,7 @@ template <class Config>
 class GradientsConsumer : GradKeyValueConsumer<Config> {
   using Base = GradKeyValueConsumer<Config>;
   using Base::kScores;
-  using Base::p_, Base::shared_, Base::warpgroup_, Base::warp_, Base::lane_, Base::row_ring_, Base::key_ring_;
+  using Base::p_, Base::shared_, Base::warpgroup_, Base::lane_, Base::row_ring_, Base::ring_;
   using Base::release;
   using Base::scores_, Base::grad_weights_, Base::weights_, Base::grad_scores_, Base::grad_key_, Base::grad_value_;
   using typename Base::Element;
@@ -79,7 +79,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     if (count == 0) return;
 #pragma unroll 1
     for (int t = 0; t < count; ++t) {
-      const int stage = key_ring_.stage;  // and that of values
+      const int stage = __shfl_sync(~0U, ring_.stage, 0);  // and that of values; all lanes', as the compiler sees
       warpgroup_ = computed_late(warpgroup_);
       this->await_keys();
       start(scores_, shared_.statistics[stage].logsumexp, p_.logsumexp_factor);
@@ -87,11 +87,11 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       wait_for_products<1>();  // of the dK before, whose operand makes way
       pin(grad_key_);
       if (t > 0) {
-        send_grad_query(stage ^ 1, key_ring_.phase ^ (stage ^ 1));
+        send_grad_query(stage ^ 1, ring_.phase ^ (stage ^ 1));
         release(shared_.key_empty[stage ^ 1]);
       }
       start(grad_weights_, shared_.statistics[stage].delta, -1);
-      shared_.value_full[stage].wait(key_ring_.phase);
+      shared_.value_full[stage].wait(ring_.phase);
       this->begin_scores(grad_weights_, 1, shared_.value[stage], true);
       this->find_visible();
       wait_for_products<1>();
@@ -112,12 +112,12 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       wait_for_products<1>();
       pin(grad_query());
       lay_out_grad_query();
-      key_ring_.advance();
+      ring_.advance();
     }
     wait_for_products<0>();
     pin(grad_key_);
-    send_grad_query(key_ring_.stage ^ 1, key_ring_.phase ^ (key_ring_.stage ^ 1));
-    release(shared_.key_empty[key_ring_.stage ^ 1]);
+    send_grad_query(ring_.stage ^ 1, ring_.phase ^ (ring_.stage ^ 1));
+    release(shared_.key_empty[ring_.stage ^ 1]);
   }
 
   /// Each column's sums start from a number of its own.
@@ -152,9 +152,9 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
   __device__ void assist(int count) {
 #pragma unroll 1
     for (int t = 0; t < count; ++t) {
-      const int stage = key_ring_.stage;
+      const int stage = ring_.stage;
       warpgroup_ = computed_late(warpgroup_);
-      shared_.key_full[stage].wait(key_ring_.phase);
+      shared_.key_full[stage].wait(ring_.phase);
 #pragma unroll
       for (std::uint32_t& pair : grad_scores_) pair = 0;
       share_grad_scores(stage);
@@ -162,11 +162,11 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       wait_for_products<0>();
       pin(grad_query());
       lay_out_grad_query();
-      send_grad_query(stage, key_ring_.phase);
+      send_grad_query(stage, ring_.phase);
       release(shared_.key_empty[stage]);
-      shared_.value_full[stage].wait(key_ring_.phase);
+      shared_.value_full[stage].wait(ring_.phase);
       release(shared_.value_empty[stage]);
-      key_ring_.advance();
+      ring_.advance();
     }
   }
 
@@ -176,7 +176,8 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     std::uint32_t holds_token[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      holds_token[i] = Base::is_member(shared_.row_position[this->row(i)], members) ? ~0U : 0;
+      const int row = warp_ * 16 + 8 * i + computed_late(lane_) / 4;
+      holds_token[i] = Base::is_member(shared_.row_position[row], members) ? ~0U : 0;
     }
     const int lane = computed_late(lane_);
     const int row = warp_ * 16 + lane % 16;
@@ -193,7 +194,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     }
     fence_async_proxy();
     if (sends()) wait_for_reads_of_boxes();  // after which the next block of dQ may be laid out
-    meet(shared_.query_gradients.scores_laid[stage], key_ring_.phase);
+    meet(shared_.query_gradients.scores_laid[stage], ring_.phase);
   }
 
   __device__ void begin_grad_query(int stage) {
@@ -263,6 +264,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     close_boxes();
   }
 
+  int warp_ = Base::warp();  // kept, as every tile asks for it
   float grad_query_[kBlock / 2];
 };
 

@@ -58,6 +58,7 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
       shared.value_full[s].init(fills);
       shared.value_empty[s].init(releases);
     }
+    for (Barrier& turn : shared.turn) turn.init(4);
     if constexpr (Config::kSumsQueries) {
       constexpr int kAll = 4 * Config::kWarpgroups;
       constexpr int kSharing = Config::kColumns > kChunk ? kAll : 4;

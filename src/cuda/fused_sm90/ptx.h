@@ -149,6 +149,13 @@ __device__ inline const T* computed_late(const T* x) {
   return x;
 }
 
+/// threadIdx.x, likewise.
+__device__ inline int thread_number_late() {
+  int number;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(number));
+  return number;
+}
+
 __device__ inline float exp2_approximate(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
