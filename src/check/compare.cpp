@@ -43,12 +43,17 @@ RelativeError relative_error(std::span<const double> result, std::span<const dou
   return error;
 }
 
-RelativeError error_limit(const Problem& problem, bool gradient, const RelativeError& straightforward) {
+RelativeError error_limit(const Problem& problem, bool gradient, std::size_t row_elements,
+                          const RelativeError& straightforward) {
   // Weights and the result are each rounded once, by up to `unit`. Where all values of a row are alike a
-  // straightforward computation hides that of the weights, whose errors cancel when they are divided by their sum.
+  // straightforward computation hides that of the weights, whose errors cancel when they are divided by their sum. The
+  // margin is for the root mean square of many elements' errors; of ten thousand single ones the worst has four times
+  // it.
+  constexpr double kWorstOfSingle = 4;
+  const double of_row = std::max(1.0, kWorstOfSingle / std::sqrt(static_cast<double>(row_elements)));
   const auto beside_straightforward = [&](double margin, double unit) {
     return RelativeError{2 * straightforward.overall + margin,
-                         std::max(2 * straightforward.worst_row + margin, 2 * unit)};
+                         std::max(2 * straightforward.worst_row + margin * of_row, 2 * unit)};
   };
   const auto fixed = [](double limit) { return RelativeError{limit, limit}; };
   // An error of a score is one of its weight, relative to it, and scores are as large as their spread.

@@ -2,6 +2,7 @@
 
 // How far a result is from the exact one, and how far it may be.
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -25,8 +26,10 @@ RelativeError relative_error(std::span<const double> result, std::span<const dou
                              std::span<const double> magnitudes);
 
 /// The limits for a result: fixed for fp32, but where the scale makes scores large, and fp64, for fp16 and bf16
-/// relative to the error of a straightforward computation in the same precision.
-RelativeError error_limit(const Problem& problem, bool gradient, const RelativeError& straightforward);
+/// relative to the error of a straightforward computation in the same precision. `row_elements`: of a row of the
+/// result; where they are few, errors of one row average less than those of another.
+RelativeError error_limit(const Problem& problem, bool gradient, std::size_t row_elements,
+                          const RelativeError& straightforward);
 
 /// The largest absolute error of a logsumexp.
 double logsumexp_limit(DType dtype);
