@@ -21,7 +21,8 @@ RelativeError relative_error(std::span<const double> result, std::span<const dou
                              std::span<const double> magnitudes) {
   RelativeError error;
   if (exact.empty()) return error;
-  const std::size_t row_elements = exact.size() / magnitudes.size();
+  error.row_elements = exact.size() / magnitudes.size();
+  const std::size_t row_elements = error.row_elements;
   double error_total = 0, exact_total = 0, magnitude_total = 0;
   for (std::size_t row = 0; row < magnitudes.size(); ++row) {
     double error_square = 0, exact_square = 0;
@@ -43,14 +44,13 @@ RelativeError relative_error(std::span<const double> result, std::span<const dou
   return error;
 }
 
-RelativeError error_limit(const Problem& problem, bool gradient, std::size_t row_elements,
-                          const RelativeError& straightforward) {
+RelativeError error_limit(const Problem& problem, bool gradient, const RelativeError& straightforward) {
   // Weights and the result are each rounded once, by up to `unit`. Where all values of a row are alike a
   // straightforward computation hides that of the weights, whose errors cancel when they are divided by their sum. The
   // margin is for the root mean square of many elements' errors; of ten thousand single ones the worst has four times
   // it.
   constexpr double kWorstOfSingle = 4;
-  const double of_row = std::max(1.0, kWorstOfSingle / std::sqrt(static_cast<double>(row_elements)));
+  const double of_row = std::max(1.0, kWorstOfSingle / std::sqrt(static_cast<double>(straightforward.row_elements)));
   const auto beside_straightforward = [&](double margin, double unit) {
     return RelativeError{2 * straightforward.overall + margin,
                          std::max(2 * straightforward.worst_row + margin * of_row, 2 * unit)};

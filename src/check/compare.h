@@ -16,7 +16,8 @@ namespace vicinal::check {
 struct RelativeError {
   double overall = 0;
   double worst_row = 0;
-  std::int64_t row = 0;  ///< the worst one
+  std::int64_t row = 0;          ///< the worst one
+  std::size_t row_elements = 1;  ///< of each row
 };
 
 /// `magnitudes`: for each row, how large it would be without cancellation; rows and totals that are much smaller are
@@ -26,10 +27,9 @@ RelativeError relative_error(std::span<const double> result, std::span<const dou
                              std::span<const double> magnitudes);
 
 /// The limits for a result: fixed for fp32, but where the scale makes scores large, and fp64, for fp16 and bf16
-/// relative to the error of a straightforward computation in the same precision. `row_elements`: of a row of the
-/// result; where they are few, errors of one row average less than those of another.
-RelativeError error_limit(const Problem& problem, bool gradient, std::size_t row_elements,
-                          const RelativeError& straightforward);
+/// relative to the error of a straightforward computation in the same precision. Where rows have few elements the
+/// errors of one may average less than those of another.
+RelativeError error_limit(const Problem& problem, bool gradient, const RelativeError& straightforward);
 
 /// The largest absolute error of a logsumexp.
 double logsumexp_limit(DType dtype);

@@ -58,7 +58,8 @@ class Consumer {
   __device__ static int warp() { return thread_number_late() / 32 % 4; }
 
   /// The first of this thread's rows, or the second.
-  __device__ int row(int i) const { return warp() * 16 + i * 8 + computed_late(lane_) / 4; }
+  __device__ int row(int i) const { return row(i, warp()); }
+  __device__ int row(int i, int warp) const { return warp * 16 + i * 8 + computed_late(lane_) / 4; }
 
   /// Of one of them in the box; those without a token see what the first row does.
   __device__ PackedPosition position(int i) const {

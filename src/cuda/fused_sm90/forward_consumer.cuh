@@ -27,8 +27,8 @@ class ForwardConsumer : Consumer<Config> {
   /// Scores are looked through for larger ones before exponentials are computed; or, where warpgroups take turns and
   /// the tensor cores would wait for that, only after a tile in which weights of a thread's columns sum up to more.
   static constexpr bool kLooksLater = Config::kTakesTurns;
-  static constexpr float kSlack = 8;  // fp16 holds weights up to 2^8
-  static constexpr float kMostWeight = 256;
+  static constexpr int kSlack = 8;  // fp16 holds weights up to 2^8
+  static constexpr float kMostWeight = 1 << kSlack;
 
   static constexpr float kMinusInfinity = -__builtin_huge_valf();
   static constexpr float kLowest = -3e38F;  // the bound of a row that has seen nothing: any score moves it
@@ -96,9 +96,10 @@ class ForwardConsumer : Consumer<Config> {
     if constexpr (Config::kTakesTurns) release(shared_.turn[warpgroup_ ^ 1]);
   }
 
-  /// Attends to `count` key tiles that follow each other: those of the grid, or the extra ones. While this warpgroup
-  /// looks for the largest scores of one, the tensor cores add the product of the one before to O; the other warpgroup
-  /// keeps them busy while exponentials are computed. Of two heads, one after the other for each tile, in the same way.
+  /// Attends to `count` key tiles that follow each other: those of the grid, or the extra ones. With the scores of one
+  /// the tensor cores add the product of the one before to O, which masks, and the look for larger scores, overlap; the
+  /// other warpgroup keeps them busy while exponentials are computed. Of two heads, one after the other for each tile,
+  /// in the same way.
   __device__ void attend(int count) {
     if (count == 0) return;
     const bool adds = started_[0];
@@ -109,7 +110,7 @@ class ForwardConsumer : Consumer<Config> {
     this->find_visible();
     wait_for_products<0>();
     end_scores(0);
-    if (!kLooksLater || !adds) find_bounds(0, kSlack);
+    look(0, adds);
     soften(0, adds);
     attend_second(adds);
 #pragma unroll 1
@@ -125,7 +126,7 @@ class ForwardConsumer : Consumer<Config> {
       this->find_visible();
       wait_for_products<1>();
       end_scores(0);
-      if (!kLooksLater) find_bounds(0, kSlack);
+      look(0, true);
       wait_for_products<0>();
       end_output(kLastHead, multiplied);
       soften(0, true);
@@ -145,7 +146,7 @@ class ForwardConsumer : Consumer<Config> {
       give_turn();
       wait_for_products<1>();
       end_scores(1);
-      if (!kLooksLater || !adds) find_bounds(1, kSlack);
+      look(1, adds);
       wait_for_products<0>();
       end_output(0, multiplied);
       soften(1, adds);
@@ -187,6 +188,12 @@ class ForwardConsumer : Consumer<Config> {
     if (head == kLastHead) release(shared_.value_empty[stage]);
   }
 
+  /// Looks for larger scores before exponentials are computed, where that is the time for it. `adds`: there are bounds
+  /// already.
+  __device__ void look(int head, bool adds) {
+    if (!kLooksLater || !adds) find_bounds(head, kSlack);
+  }
+
   /// Moves the bounds that are more than `slack` below the largest score of their row. It is rare: moves_ says whether
   /// one does for some row of the warp, and O is to be rescaled.
   __device__ void find_bounds(int head, float slack) {
@@ -224,17 +231,15 @@ class ForwardConsumer : Consumer<Config> {
   /// Scores become weights: exponentials, as operands of the next product. `adds`: O holds something already.
   __device__ void soften(int head, bool adds) {
     float sum[2];
+    if (!kLooksLater && moves_ && adds) rescale(head);
+    take_weights(head, sum);
     if constexpr (kLooksLater) {
-      take_weights(head, sum);
       static_assert(Config::kColumns / 4 < kMostWeight, "of weights up to 1, relative to bounds just found");
       if (__any_sync(~0U, fmaxf(sum[0], sum[1]) > kMostWeight)) {
         find_bounds(head, 0);
         if (adds) rescale(head);
         take_weights(head, sum);
       }
-    } else {
-      if (moves_ && adds) rescale(head);
-      take_weights(head, sum);
     }
 #pragma unroll
     for (int i = 0; i < 2; ++i) sum_[head][i] += sum[i];

@@ -79,7 +79,8 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     if (count == 0) return;
 #pragma unroll 1
     for (int t = 0; t < count; ++t) {
-      const int stage = __shfl_sync(~0U, ring_.stage, 0);  // and that of values; all lanes', as the compiler sees
+      const int stage =
+          __shfl_sync(~0U, ring_.stage, 0);  // of keys and values; so the compiler sees that lanes share it
       warpgroup_ = computed_late(warpgroup_);
       this->await_keys();
       start(scores_, shared_.statistics[stage].logsumexp, p_.logsumexp_factor);
@@ -176,8 +177,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     std::uint32_t holds_token[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const int row = warp_ * 16 + 8 * i + computed_late(lane_) / 4;
-      holds_token[i] = Base::is_member(shared_.row_position[row], members) ? ~0U : 0;
+      holds_token[i] = Base::is_member(shared_.row_position[this->row(i, warp_)], members) ? ~0U : 0;
     }
     const int lane = computed_late(lane_);
     const int row = warp_ * 16 + lane % 16;

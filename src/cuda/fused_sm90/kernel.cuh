@@ -58,7 +58,7 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
       shared.value_full[s].init(fills);
       shared.value_empty[s].init(releases);
     }
-    for (Barrier& turn : shared.turn) turn.init(4);
+    for (Barrier& turn : shared.turn) turn.init(4);  // one for each warp of the other warpgroup
     if constexpr (Config::kSumsQueries) {
       constexpr int kAll = 4 * Config::kWarpgroups;
       constexpr int kSharing = Config::kColumns > kChunk ? kAll : 4;
