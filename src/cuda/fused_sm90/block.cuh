@@ -104,15 +104,12 @@ template <class Config, bool = Config::kSumsQueries>
 struct QueryGradients {};
 template <class Config>
 struct QueryGradients<Config, true> {
-  static constexpr int kQueryChunks = Config::kColumns / kChunk;
-
-  /// dS^T: of each chunk of queries the rows, which are keys, of all warpgroups.
-  alignas(1024) std::uint8_t scores[Config::kStages][kQueryChunks][Config::kWarpgroups][kWarpgroupRows][128];
   /// dQ of a tile, on its way out: of each 32 elements the queries.
-  alignas(1024) std::uint8_t sums[Config::kDim / kSumChunk][Config::kColumns][128];
-  Barrier scores_laid[Config::kStages];                     ///< by every warp
-  Barrier sums_laid[Config::kStages][Config::kWarpgroups];  ///< by every warp that shares rows of them
-  int place[Config::kStages][4];  ///< of the tile of a stage in the sums in memory: coordinates 1 to 4
+  alignas(1024) std::uint8_t sums[Config::kStages][Config::kDim / kSumChunk][Config::kColumns][128];
+  Barrier scores_laid[Config::kStages];  ///< by every warp
+  Barrier scores_read[Config::kStages];  ///< likewise
+  Barrier sums_read[Config::kStages];    ///< by the copy engine
+  int place[2 * Config::kStages][4];     ///< of tiles in the sums in memory, by stage and phase: coordinates 1 to 4
 };
 
 template <class Config>
@@ -124,7 +121,10 @@ struct SharedMemory {
   alignas(1024) RowBox row[Config::kRowStages][Config::kRowTensors][Config::kWarpgroups];
   ColumnTile key[Config::kStages];
   ColumnTile value[Config::kStages];
-  alignas(1024) std::uint8_t output[Config::kConsumers / 32][16][kRowBytes];  ///< of each warp, on its way out
+  /// Rows on their way out, each warp its own. Before that, where sums of dQ are in memory, dS^T: of each chunk of
+  /// queries the rows, which are keys, of all warpgroups.
+  alignas(1024) std::uint8_t
+      output[Config::kSumsQueries ? Config::kColumns / kChunk : 1][Config::kWarpgroups][kWarpgroupRows][kRowBytes];
   QueryGradients<Config> query_gradients;
   ColumnMasks<Config::kColumns> masks;
   ItemNote item[Config::kRowStages][Config::kWarpgroups];

@@ -175,7 +175,7 @@ class Consumer {
                      ? static_cast<Element*>(p_.rows[view].data) + offset_of(place, view, r) + lane % 8 * kWidth
                      : nullptr;
     }
-    const int slot = warpgroup_ * 4 + warp;
+    const auto& output = shared_.output[0][warpgroup_];
 #pragma unroll
     for (int chunk = 0; chunk < Config::kChunks; ++chunk) {
       __syncwarp();
@@ -185,7 +185,7 @@ class Consumer {
         for (int i = 0; i < 2; ++i) {
           const int o = (chunk * 8 + j) * 4 + 2 * i;
           const int r = lane / 4 + 8 * i;
-          store_shared(shared_address(&shared_.output[slot][r][(j ^ r % 8) * 16 + lane % 4 * 4]),
+          store_shared(shared_address(&output[warp * 16 + r][(j ^ r % 8) * 16 + lane % 4 * 4]),
                        packed<Element>(value(o), value(o + 1)));
         }
       }
@@ -197,7 +197,7 @@ class Consumer {
         if (to[pass] == nullptr) continue;
         const int r = pass * 4 + lane / 8;
         store_piece(to[pass] + chunk * kChunk,
-                    load_shared_16(shared_address(&shared_.output[slot][r][(lane % 8 ^ r % 8) * 16])), columns);
+                    load_shared_16(shared_address(&output[warp * 16 + r][(lane % 8 ^ r % 8) * 16])), columns);
       }
     }
   }

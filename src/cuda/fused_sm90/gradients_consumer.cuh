@@ -14,14 +14,14 @@ class GradientsConsumer;
 
 /// As GradKeyValueConsumer, with a fifth product: dQ = dS K, from dS^T of all warpgroups in shared memory and from
 /// their rows. It is cut into blocks of 64 queries x 64 elements, one for each warpgroup. A block is copied to shared
-/// memory and from there added to the sums by the copy engine, in whichever order blocks come: results differ in their
-/// last bits from run to run.
+/// memory and from there, when the producer sees that all have given the tile back, added to the sums by the copy
+/// engine, in whichever order tiles come: results differ in their last bits from run to run.
 ///
 /// S and dP start from what is subtracted from them, -logsumexp / scale and -delta, while their registers are free and
 /// nothing waits for it.
 ///
-/// Warpgroups meet once for each tile, when their dS^T is there. It has a place for each stage, so that one may write
-/// the next while the other still multiplies. Those that do not need a tile take part with zeros.
+/// Warpgroups meet once for each tile, when their dS^T is there, and lay down the next when both have multiplied. Those
+/// that do not need a tile take part with zeros.
 template <class Config>
 class GradientsConsumer : GradKeyValueConsumer<Config> {
   using Base = GradKeyValueConsumer<Config>;
@@ -35,9 +35,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
   static constexpr int kBlocksOfQueries = Config::kColumns / kBlock;
   static_assert(kBlocksOfQueries * Config::kChunks == Config::kWarpgroups);
   static_assert(Config::kStages == 2 && Config::kValueLag == 0);  // one ring for keys, values and dS^T
-  static constexpr int kSumChunks = Config::kDim / kSumChunk;
   static constexpr int kSumChunksOfBlock = kBlock / kSumChunk;
-  static constexpr int kOwnChunks = kSumChunks / Config::kWarpgroups;  // that a warpgroup sends off
 
  public:
   __device__ GradientsConsumer(const Parameters& p, SharedMemory<Config>& shared, int warpgroup)
@@ -45,7 +43,6 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
 
   __device__ void run() {
     this->keep_rows([this](int count) { assist(count); }, [this](int count) { attend(count); });
-    if (sends()) wait_for_boxes();
   }
 
  private:
@@ -64,17 +61,6 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
   }
   __device__ int dim_block() const { return kBlocksOfQueries > 1 ? 0 : warpgroup_; }
 
-  /// In the one thread of a warpgroup that has to do with the copy engine.
-  __device__ bool sends() const { return warp_ == 0 && elect_lane(); }
-
-  /// Waits for the other warps that a barrier counts. Not by bar.sync: warpgroups come here from different places in
-  /// the code.
-  __device__ void meet(Barrier& barrier, int phase) const {
-    __syncwarp();
-    if (lane_ == 0) barrier.arrive();
-    barrier.wait(phase);
-  }
-
   __device__ void attend(int count) {
     if (count == 0) return;
 #pragma unroll 1
@@ -87,10 +73,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       this->begin_scores(scores_, 0, shared_.key[stage], true);
       wait_for_products<1>();  // of the dK before, whose operand makes way
       pin(grad_key_);
-      if (t > 0) {
-        send_grad_query(stage ^ 1, ring_.phase ^ (stage ^ 1));
-        release(shared_.key_empty[stage ^ 1]);
-      }
+      if (t > 0) release(shared_.key_empty[stage ^ 1]);
       start(grad_weights_, shared_.statistics[stage].delta, -1);
       shared_.value_full[stage].wait(ring_.phase);
       this->begin_scores(grad_weights_, 1, shared_.value[stage], true);
@@ -107,18 +90,18 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       wait_for_products<0>();  // of dV, whose operand's registers dQ takes
       pin(grad_value_);
       release(shared_.value_empty[stage]);
-      begin_grad_query(stage);
+      begin_grad_query();
       pin(grad_scores_);
       this->begin_sums(grad_key_, grad_scores_, shared_.key[stage]);
       wait_for_products<1>();
       pin(grad_query());
-      lay_out_grad_query();
+      lay_out_grad_query(stage);
       ring_.advance();
     }
     wait_for_products<0>();
     pin(grad_key_);
-    send_grad_query(ring_.stage ^ 1, ring_.phase ^ (ring_.stage ^ 1));
     release(shared_.key_empty[ring_.stage ^ 1]);
+    await_scores_read();
   }
 
   /// Each column's sums start from a number of its own.
@@ -159,16 +142,23 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
 #pragma unroll
       for (std::uint32_t& pair : grad_scores_) pair = 0;
       share_grad_scores(stage);
-      begin_grad_query(stage);
+      begin_grad_query();
       wait_for_products<0>();
       pin(grad_query());
-      lay_out_grad_query();
-      send_grad_query(stage, ring_.phase);
+      lay_out_grad_query(stage);
       release(shared_.key_empty[stage]);
       shared_.value_full[stage].wait(ring_.phase);
       release(shared_.value_empty[stage]);
       ring_.advance();
     }
+    if (count > 0) await_scores_read();
+  }
+
+  /// Waits until all have multiplied by dS^T of the tile before: its place is free, for the next or for rows on their
+  /// way out.
+  __device__ void await_scores_read() const {
+    const int before = ring_.stage ^ 1;
+    shared_.query_gradients.scores_read[before].wait(ring_.phase ^ before);
   }
 
   /// Lays dS^T, zeros for rows without a token, where all warpgroups find it, and waits for theirs.
@@ -182,9 +172,10 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     const int lane = computed_late(lane_);
     const int row = warp_ * 16 + lane % 16;
     const int piece = lane / 16;
+    await_scores_read();
 #pragma unroll
     for (int chunk = 0; chunk < kBlocksOfQueries; ++chunk) {
-      const std::uint32_t to = shared_address(&shared_.query_gradients.scores[stage][chunk][warpgroup_][row][0]);
+      const std::uint32_t to = shared_address(&shared_.output[chunk][warpgroup_][row][0]);
 #pragma unroll
       for (int pieces = 0; pieces < kChunk / 8; pieces += 2) {
         const std::uint32_t* scores = grad_scores_ + 2 * (8 * chunk + pieces);
@@ -193,13 +184,14 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       }
     }
     fence_async_proxy();
-    if (sends()) wait_for_reads_of_boxes();  // after which the next block of dQ may be laid out
-    meet(shared_.query_gradients.scores_laid[stage], ring_.phase);
+    // Not by bar.sync: warpgroups come here from different places in the code.
+    __syncwarp();
+    release(shared_.query_gradients.scores_laid[stage]);
+    shared_.query_gradients.scores_laid[stage].wait(ring_.phase);
   }
 
-  __device__ void begin_grad_query(int stage) {
-    const std::uint64_t scores =
-        tile_descriptor(shared_address(&shared_.query_gradients.scores[stage][query_block()]), 1024, 0);
+  __device__ void begin_grad_query() {
+    const std::uint64_t scores = tile_descriptor(shared_address(&shared_.output[query_block()]), 1024, 0);
     const std::uint64_t rows =
         tile_descriptor(shared_address(&shared_.row[row_ring_.stage][0][0][dim_block()]), 1024, 0);
     constexpr int kStepsOfBox = kWarpgroupRows / Base::kDepth;
@@ -218,12 +210,14 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     close_products();
   }
 
-  /// Lays the block of dQ out for the copy engine.
+  /// Lays the block of dQ out for the copy engine, when that has read those of two tiles before.
   ///
   /// Elements 8 j + 2 l + {0, 1} and 8 (j + 1) + 2 l + {0, 1} of a row, j even, which lane l of four holds, are laid
   /// side by side (query_sums.h). Of two rows next to each other one starts with the first half of its 128 bytes, the
   /// other with the second, so that no two lanes want the same bank.
-  __device__ void lay_out_grad_query() {
+  __device__ void lay_out_grad_query(int stage) {
+    release(shared_.query_gradients.scores_read[stage]);
+    shared_.query_gradients.sums_read[stage].wait(ring_.phase ^ 1);
     const int lane = computed_late(lane_);
     const int odd = lane / 4 % 2;
 #pragma unroll
@@ -232,7 +226,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
 #pragma unroll
       for (int chunk = 0; chunk < kSumChunksOfBlock; ++chunk) {
         const std::uint32_t to =
-            shared_address(&shared_.query_gradients.sums[dim_block() * kSumChunksOfBlock + chunk][row][0]);
+            shared_address(&shared_.query_gradients.sums[stage][dim_block() * kSumChunksOfBlock + chunk][row][0]);
         const float* first = grad_query() + 16 * chunk + 2 * i;
         const float* second = first + 8;
 #pragma unroll
@@ -244,24 +238,8 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
         }
       }
     }
-  }
-
-  /// Lets the copy engine add blocks to the sums of the queries of a tile: a while after they were laid out, since that
-  /// takes as long as the memory is busy.
-  __device__ void send_grad_query(int stage, int phase) {
     fence_async_proxy();
-    const int rows = kBlocksOfQueries > 1 ? 0 : warpgroup_;  // whose warps lay down what this warpgroup sends
-    meet(shared_.query_gradients.sums_laid[stage][rows], phase);
-    if (!sends()) return;
-    const int (&place)[4] = shared_.query_gradients.place[stage];
-#pragma unroll
-    for (int c = 0; c < kOwnChunks; ++c) {
-      const int chunk = warpgroup_ * kOwnChunks + c;
-      if (chunk * kSumChunk >= p_.dim) break;
-      add_box(p_.query_sums.map, shared_address(&shared_.query_gradients.sums[chunk]), chunk * kSumChunk, place[0],
-              place[1], place[2], place[3]);
-    }
-    close_boxes();
+    __syncwarp();
   }
 
   int warp_ = Base::warp();  // kept, as every tile asks for it

@@ -60,11 +60,10 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
     }
     for (Barrier& turn : shared.turn) turn.init(4);  // one for each warp of the other warpgroup
     if constexpr (Config::kSumsQueries) {
-      constexpr int kAll = 4 * Config::kWarpgroups;
-      constexpr int kSharing = Config::kColumns > kChunk ? kAll : 4;
       for (int s = 0; s < Config::kStages; ++s) {
-        shared.query_gradients.scores_laid[s].init(kAll);
-        for (Barrier& laid : shared.query_gradients.sums_laid[s]) laid.init(kSharing);
+        shared.query_gradients.scores_laid[s].init(releases);
+        shared.query_gradients.scores_read[s].init(releases);
+        shared.query_gradients.sums_read[s].init(1);
       }
     }
     fence_barriers();

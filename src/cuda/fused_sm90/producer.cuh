@@ -68,6 +68,7 @@ class Producer {
       flush();  // consumers give the rows back, whose stage the next work item may need, after the last value tile
     }
     if (has_role(0)) announce_end();
+    if (has_role(1)) add_last_sums();
   }
 
  private:
@@ -187,11 +188,15 @@ class Producer {
         const int stage = key_ring_.stage;
         await(shared_.key_empty[stage], key_ring_.phase ^ 1);
         if (plans()) {
-          if constexpr (Config::kSumsQueries) note_place(item, head, along, of_axis(tile), stage);
+          if constexpr (Config::kSumsQueries) note_place(item, head, along, of_axis(tile));
           note_tile(along, share, t, of_axis(tile), shared_.tile[stage], shared_.key_full[stage]);
         }
         if (has_role(1)) {
+          const bool adds = Config::kSumsQueries && laid_ == Config::kStages;
+          if (adds) add_sums(key_ring_);
           fill_keys(origin, extra, stage);
+          if (adds) confirm_sums(key_ring_);
+          laid_ = smaller(laid_ + 1, Config::kStages);
         }
         key_ring_.advance();
       }
@@ -225,9 +230,9 @@ class Producer {
 
   /// Where the queries of a tile have their sums; of each axis its lane of the first warpgroup. Positions beyond a
   /// dilation group are those of the next, to which nothing but zeros is added there.
-  __device__ void note_place(const WorkItem& item, int head, const AxisShare& along, int tile, int stage) const {
+  __device__ void note_place(const WorkItem& item, int head, const AxisShare& along, int tile) const {
     const QuerySums& sums = p_.query_sums;
-    int (&place)[4] = shared_.query_gradients.place[stage];
+    int (&place)[4] = shared_.query_gradients.place[key_ring_.stage + Config::kStages * key_ring_.phase];
     if (lane_ < 3) {
       const int position = along.halo_begin + tile * p_.grid.axes[axis_].column_tile;
       const int coordinate = sums.order[0] == axis_ ? 0 : (sums.order[1] == axis_ ? 1 : 2);
@@ -243,6 +248,54 @@ class Producer {
          shared_.key[stage], full);
     if constexpr (Config::kHasStatistics) fill_statistics(origin, stage, full);
     publish(full);
+  }
+
+  /// In the thread that has the copy engine add sums of dQ.
+  __device__ bool adds_sums() const { return warp() == 1 && elect_lane(); }
+
+  /// Has what consumers laid out at their last tile of a stage, which they have given back, added to the sums in
+  /// memory.
+  __device__ void add_sums(const RingPosition<Config::kStages>& ring) const {
+    if constexpr (Config::kSumsQueries) {
+      if (!adds_sums()) return;
+      auto& gradients = shared_.query_gradients;
+      const int (&place)[4] = gradients.place[ring.stage + Config::kStages * (ring.phase ^ 1)];
+#pragma unroll 1
+      for (int chunk = 0; chunk * kSumChunk < p_.dim; ++chunk) {
+        add_box(p_.query_sums.map, shared_address(&gradients.sums[ring.stage][chunk]), chunk * kSumChunk, place[0],
+                place[1], place[2], place[3]);
+      }
+      close_boxes();
+    }
+  }
+
+  /// Tells consumers that they may lay out the next.
+  __device__ void confirm_sums(const RingPosition<Config::kStages>& ring) const {
+    if constexpr (Config::kSumsQueries) {
+      if (adds_sums()) {
+        wait_for_reads_of_boxes();
+        shared_.query_gradients.sums_read[ring.stage].arrive();
+      }
+      __syncwarp();
+    }
+  }
+
+  /// Those of the last tiles.
+  __device__ void add_last_sums() {
+    if constexpr (Config::kSumsQueries) {
+      auto ring = key_ring_;
+#pragma unroll 1
+      for (int t = 0; t < Config::kStages; ++t) {
+        if (t >= Config::kStages - laid_) {
+          shared_.key_empty[ring.stage].wait(ring.phase ^ 1);
+          add_sums(ring);
+          confirm_sums(ring);
+        }
+        ring.advance();
+      }
+      laid_ = 0;
+      if (adds_sums()) wait_for_boxes();
+    }
   }
 
   __device__ void fill_values(const TileOrigin& origin, bool extra, int stage) {
@@ -490,6 +543,7 @@ class Producer {
   RingPosition<Config::kRowStages> row_ring_;
   RingPosition<Config::kStages> key_ring_, value_ring_;
   Barrier* pending_ = nullptr;
+  int laid_ = 0;  // tiles, the last ones, whose sums of dQ are still to be added: at most as many as there are stages
 };
 
 #endif  // VICINAL_HOPPER_CODE
