@@ -13,6 +13,7 @@
 #include "cuda/fused_sm90/classes.h"
 #include "cuda/fused_sm90/parameters.h"
 #include "cuda/fused_sm90/ptx.h"
+#include "cuda/fused_sm90/shift.h"
 #include "cuda/fused_sm90/tiles.h"
 
 namespace vicinal::cuda::sm90 {
@@ -92,6 +93,14 @@ struct alignas(16) ItemNote {
   std::uint32_t members;          ///< positions along each axis that hold a token, a byte each
 };
 
+/// What a warp knows of a tile that threads copy.
+struct alignas(16) CopiedTile {
+  Barrier* full;  ///< to arrive at when it is there; null where that tells of more tiles, and this is not the last
+  std::uint32_t address;  ///< in shared memory
+  std::uint16_t rows;     ///< that it has room for
+  std::uint16_t filled;   ///< of these
+};
+
 /// Of a query, where it is a column.
 template <int kColumns>
 struct ColumnStatistics {
@@ -115,6 +124,9 @@ struct QueryGradients<Config, true> {
 template <class Config>
 struct SharedMemory {
   static constexpr int kRowBytes = 128;
+  static constexpr int kMostRows = larger(Config::kColumns, kWarpgroupRows);
+  /// Whether rows may take all room, so that there is none for the bytes before one that begins off multiples of 16.
+  static constexpr bool kFillsChunks = Config::kHeads * Config::kDim == Config::kChunks * kChunk;
   using RowBox = std::uint8_t[Config::kChunks][kWarpgroupRows][kRowBytes];
   using ColumnTile = std::uint8_t[Config::kChunks][Config::kColumns][kRowBytes];
 
@@ -131,8 +143,12 @@ struct SharedMemory {
   TileNote tile[Config::kStages][Config::kWarpgroups];
   /// What rows at each position of a box see along the first axis, then along the second, then along the third.
   Range row_columns[Config::kRowStages][Config::kWarpgroups][kWarpgroupRows + 2];
-  std::int64_t row_offset[kRowViews][kWarpgroupRows];   ///< elements from a box's first token, in each of the views
-  const void* found_rows[Config::kProducers / 32][32];  ///< of a tile that threads copy, what each warp is to copy
+  std::int64_t row_offset[kRowViews][kWarpgroupRows];  ///< elements from a box's first token, in each of the views
+  // Of the last two tiles that threads copy:
+  CopiedTile copied[Config::kProducers / 32][2];
+  const std::uint8_t* found_rows[2][kMostRows];  ///< null where no token is there
+  /// What is beyond the last chunk of a row until it is shifted.
+  Piece row_end[2][kFillsChunks ? kMostRows : 1];
   PackedPosition row_position[kWarpgroupRows];
   PackedPosition column_position[Config::kColumns];
   Barrier row_full[Config::kRowStages], row_empty[Config::kRowStages];

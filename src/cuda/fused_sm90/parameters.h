@@ -52,7 +52,7 @@ struct Parameters {
   float log2_scale;        ///< |scale| log2(e), or log2(e) where the scale is 0: exp(scale x) = exp2(log2_scale sign x)
   float logsumexp_factor;  ///< -1 / scale
   bool by_copy_engine;     ///< else the producer's threads copy
-  int copied_bytes;        ///< at a time: at multiples of which vectors begin and end, 16, 8, 4 or 2
+  int copied_bytes;        ///< at a time, where vectors begin and end at multiples of 16 or 8; less: they are shifted
   bool wide_stores;        ///< all results may be written 16 bytes at a time
 };
 

@@ -4,6 +4,7 @@
 
 #include "cuda/fused_sm90/block.cuh"
 #include "cuda/fused_sm90/parameters.h"
+#include "cuda/fused_sm90/shift.h"
 
 namespace vicinal::cuda::sm90 {
 
@@ -26,10 +27,11 @@ class Producer {
   static constexpr int kWarpgroups = Config::kWarpgroups;
   static constexpr int kRoles = Config::kProducers >= 96 ? 3 : 1;
   static constexpr int kLag = Config::kValueLag;
+  static constexpr bool kFillsChunks = SharedMemory<Config>::kFillsChunks;
   // Where threads copy:
-  static constexpr int kRowLanes = 8;                              // lanes that copy a row
-  static constexpr int kRowsAtOnce = 32 / kRowLanes;               // rows of a warp
-  static constexpr int kRowStep = Config::kProducers / kRowLanes;  // and of all warps
+  static constexpr int kRowLanes = 8;                                   // lanes that copy a row
+  static constexpr int kWarpRows = 8;                                   // rows of a warp that follow each other
+  static constexpr int kRowStep = Config::kProducers / 32 * kWarpRows;  // from these to its next
 
  public:
   __device__ Producer(const Parameters& p, SharedMemory<Config>& shared)
@@ -65,8 +67,8 @@ class Producer {
       const int end = Config::kRows == RowKind::keys ? first + sharing : first + 1;
 #pragma unroll 1
       for (int head = first; head < end; ++head) produce_tiles(item, head, along, share);
-      flush();  // consumers give the rows back, whose stage the next work item may need, after the last value tile
     }
+    while (unannounced_ > 0) announce();
     if (has_role(0)) announce_end();
     if (has_role(1)) add_last_sums();
   }
@@ -100,17 +102,18 @@ class Producer {
     }
     Barrier& full = shared_.row_full[stage];
     expect(full, kWarpgroups * p_.grid.rows.volume * (p_.dim + (Config::kRowTensors > 1 ? p_.dim_v : 0)));
+    constexpr int kBoxes = kWarpgroups * Config::kRowTensors;
 #pragma unroll 1
-    for (int w = 0; w < kWarpgroups; ++w) {
+    for (int box = 0; box < kBoxes; ++box) {
+      if (unannounced_ > 1) announce();
+      const int w = box / Config::kRowTensors;
+      const int t = box % Config::kRowTensors;
       TileOrigin origin{item.batch, item.head, {}};
       first_row(item, w, origin.token);
-#pragma unroll
-      for (int t = 0; t < Config::kRowTensors; ++t) {
-        fill(p_.row[t], t == 0 ? p_.dim : p_.dim_v, p_.grid.rows, shared_.row_position, origin,
-             shared_.row[stage][t][w], full);
-      }
+      fill(p_.row[t], t == 0 ? p_.dim : p_.dim_v, p_.grid.rows, shared_.row_position, origin, shared_.row[stage][t][w],
+           full);
+      publish(box == kBoxes - 1 ? &full : nullptr);
     }
-    publish(full);
     row_ring_.advance();
   }
 
@@ -174,7 +177,7 @@ class Producer {
       step[a] = grid.axes[a].dilation * grid.axes[a].column_tile;
     }
     ColumnTileCursor cursor{};
-    TileOrigin before{};
+    TileOrigin before{item.batch, head, {}};
 #pragma unroll 1
     for (int t = 0; t < share.total + kLag; ++t) {
       const bool extra = t >= share.tiles();
@@ -247,7 +250,7 @@ class Producer {
     fill(extra ? p_.extra_key : p_.key, p_.dim, p_.grid.columns, extra ? nullptr : shared_.column_position, origin,
          shared_.key[stage], full);
     if constexpr (Config::kHasStatistics) fill_statistics(origin, stage, full);
-    publish(full);
+    publish(&full);
   }
 
   /// In the thread that has the copy engine add sums of dQ.
@@ -303,7 +306,7 @@ class Producer {
     expect(full, p_.grid.columns.volume * p_.dim_v);
     fill(extra ? p_.extra_value : p_.value, p_.dim_v, p_.grid.columns, extra ? nullptr : shared_.column_position,
          origin, shared_.value[stage], full);
-    publish(full);
+    publish(&full);
   }
 
   /// The threads that have this role copy them, whoever copies tiles. Columns without a token get zeros, as their
@@ -332,7 +335,7 @@ class Producer {
 
   __device__ void announce_end() {
     const int stage = row_ring_.stage;
-    await(shared_.row_empty[stage], row_ring_.phase ^ 1);
+    shared_.row_empty[stage].wait(row_ring_.phase ^ 1);
     if (plans() && lane_ < kWarpgroups) shared_.item[stage][lane_].skipped_before = -1;
     __syncwarp();
     if (!p_.by_copy_engine || lane_ == 0) shared_.row_full[stage].arrive();
@@ -397,62 +400,82 @@ class Producer {
   template <int kRows>
   __device__ void fill_by_threads(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
                                   const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
-#pragma unroll 1
-    for (int first = 0; first < kRows; first += Config::kProducers) {
-      find_rows(from, first, shape.volume, positions, origin);
-      switch (p_.copied_bytes) {
-        case 16: copy_rows<16>(first, shape.volume, dim, to); break;
-        case 8: copy_rows<8>(first, shape.volume, dim, to); break;
-        case 4: copy_rows<4>(first, shape.volume, dim, to); break;
-        default: copy_rows<2>(first, shape.volume, dim, to);
-      }
-      __syncwarp();
+    static_assert(kRows % kRowStep == 0);
+    __syncwarp();  // lanes may still read what they know of the tile before the last
+    CopiedTile& tile = copied(next_);
+    tile.address = shared_address(&to);
+    tile.rows = kRows;
+    tile.filled = static_cast<std::uint16_t>(shape.volume);
+    find_rows<kRows>(from, dim, shape.volume, positions, origin);
+    switch (p_.copied_bytes) {
+      case 16: copy_rows<16>(shape.volume, dim, to); break;
+      case 8: copy_rows<8>(shape.volume, dim, to); break;
+      default: copy_rows<2>(shape.volume, dim, to);
     }
   }
 
-  /// Each lane finds one of the rows that its warp is to copy, from row `first` on. (Handed round by shuffles, they
-  /// would make the whole producer spill.)
-  __device__ void find_rows(const View& from, int first, int end, const PackedPosition* positions,
+  /// What this warp knows of one of the last two tiles.
+  __device__ CopiedTile& copied(int tile) const {
+    return shared_.copied[static_cast<unsigned>(computed_late(thread_)) / 32][tile];
+  }
+
+  /// One of the rows that the warp of a thread copies.
+  __device__ static int row_of_warp(unsigned thread, unsigned number) {
+    return static_cast<int>(number / kWarpRows * kRowStep + thread / 32 * kWarpRows + number % kWarpRows);
+  }
+
+  /// Each lane finds rows that its warp is to copy, and copies the ends for which they have no room until they are
+  /// shifted. (Handed round by shuffles, they would make the whole producer spill.)
+  template <int kRows>
+  __device__ void find_rows(const View& from, int dim, int end, const PackedPosition* positions,
                             const TileOrigin& origin) const {
     const auto thread = static_cast<unsigned>(computed_late(thread_));
-    const unsigned lane = thread % 32;
-    const int row =
-        first + static_cast<int>(lane / kRowsAtOnce * kRowStep + thread / 32 * kRowsAtOnce + lane % kRowsAtOnce);
-    if (row < end) shared_.found_rows[thread / 32][lane] = find_row(from, row, positions, origin);
+#pragma unroll 1
+    for (int row = row_of_warp(thread, thread % 32); row < kRows; row += Config::kProducers) {
+      const std::uint8_t* found = row < end ? find_row(from, row, positions, origin) : nullptr;
+      shared_.found_rows[next_][row] = found;
+      if (kFillsChunks && p_.copied_bytes < 8) {
+        copy_pieces<1, 0, 0>(shared_address(&shared_.row_end[next_][row]), found, Config::kChunks * 128, dim);
+      }
+    }
     __syncwarp();
   }
 
-  /// Eight lanes copy a row that was found: each lane a unit of every eight.
+  /// Eight lanes copy a row that was found: each lane a unit of every eight. Rows begin, and end, at multiples of
+  /// `kBytes`.
   template <int kBytes, int kRows>
-  __device__ void copy_rows(int first, int end, int dim, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
-    constexpr int kUnit = kBytes == 2 ? 16 : kBytes;                     // single elements are put together
-    constexpr int kUnits = Config::kChunks * 128 / (kRowLanes * kUnit);  // of a lane, in each row
-    constexpr int kUnroll =
-        Config::kChunks <= 2 && kUnits <= (Config::kSumsQueries ? 1 : 4) ? 2 : 1;  // as registers go
+  __device__ void copy_rows(int end, int dim, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
+    constexpr bool kShifts = kBytes < 8;
+    constexpr int kUnit = kShifts ? 16 : kBytes;
+    constexpr int kRowsAtOnce = 32 / kRowLanes;
     const auto thread = static_cast<unsigned>(computed_late(thread_));
     const int begin = static_cast<int>(thread % kRowLanes) * kUnit;
     const int left = dim * static_cast<int>(sizeof(Element)) - begin;
-    const int own = first + static_cast<int>(thread / kRowLanes);
-    const void* const* found = &shared_.found_rows[0][0] + thread / 32 * 32 + thread % 32 / kRowLanes;
-    std::uint32_t target = shared_address(&to[0][own][begin ^ (own & 7) * 16]);
-#pragma unroll kUnroll
-    for (int i = 0; i < kRowLanes; ++i) {
-      if (own + i * kRowStep >= end) break;
-      const auto* source = static_cast<const std::uint8_t*>(found[i * kRowsAtOnce]);
-      const bool exists = source != nullptr;
-      source = computed_late(source + begin);
-      if constexpr (kBytes == 2) {
-        copy_by_registers<kRows * 128>(target, source, exists ? left : 0);
-      } else {
-        copy_units<kBytes, kRowLanes * kBytes, kRows * 128>(target, source, left, exists);
+    const int first = row_of_warp(thread, thread % 32 / kRowLanes);
+    std::uint32_t target = shared_address(&to[0][first][begin ^ first % kWarpRows * 16]);
+#pragma unroll 1
+    for (int row = first; row < end; row += kRowStep) {
+      const std::uint8_t* from[kWarpRows / kRowsAtOnce];
+#pragma unroll
+      for (int r = 0; r < kWarpRows; r += kRowsAtOnce) from[r / kRowsAtOnce] = shared_.found_rows[next_][row + r];
+#pragma unroll
+      for (int r = 0; r < kWarpRows; r += kRowsAtOnce) {
+        const std::uint8_t* source = from[r / kRowsAtOnce];
+        const std::uint32_t at = (target ^ r * 16) + r * 128;
+        if constexpr (kShifts) {
+          copy_pieces<Config::kChunks, 128, kRows * 128>(at, source, begin, dim);
+        } else {
+          const bool exists = source != nullptr;
+          copy_units<kBytes, kRowLanes * kBytes, kRows * 128>(at, computed_late(source + begin), left, exists);
+        }
       }
-      target = (target + kRowStep * 128) ^ kRowStep % 8 * 16;
+      target += kRowStep * 128;
     }
   }
 
   /// A row of a tile; null where no token is there.
-  __device__ const void* find_row(const View& from, int row, const PackedPosition* positions,
-                                  const TileOrigin& origin) const {
+  __device__ const std::uint8_t* find_row(const View& from, int row, const PackedPosition* positions,
+                                          const TileOrigin& origin) const {
     int token[3] = {0, 0, origin.token[2] + row};
     bool exists = token[2] < p_.grid.extra_kv;
     if (positions != nullptr) {
@@ -463,7 +486,8 @@ class Producer {
       }
     }
     if (!exists) return nullptr;
-    return static_cast<const Element*>(from.data) + token_offset(from, origin.batch, token, origin.head);
+    const std::int64_t offset = token_offset(from, origin.batch, token, origin.head);
+    return reinterpret_cast<const std::uint8_t*>(static_cast<const Element*>(from.data) + offset);
   }
 
   /// A lane's units of a row, one every `kStep` bytes, `left` to the row's end; zeros where there is no row.
@@ -475,63 +499,98 @@ class Producer {
       const std::uint32_t target = (to ^ at % 128) + at / 128 * kChunkBytes;
       if constexpr (kBytes == 16) copy_16(target, from + at, exists ? kBytes : 0);
       if constexpr (kBytes == 8) copy_8(target, from + at, exists ? kBytes : 0);
-      if constexpr (kBytes == 4) copy_4(target, from + at, exists ? kBytes : 0);
     }
   }
 
-  /// The same where rows begin at any element, which no asynchronous copy takes: 16 bytes of each chunk, all elements
-  /// of two chunks on their way before the first is waited for.
-  template <int kChunkBytes>
-  __device__ static void copy_by_registers(std::uint32_t to, const std::uint8_t* from, int left) {
-    constexpr int kAtOnce = 2;
+  /// The same of a row that begins at any element: the aligned pieces that hold it, from that one on which lies `begin`
+  /// bytes after the first, one every `kStep` bytes, read to the row's end. They are shifted when they have arrived.
+  template <int kPieces, int kStep, int kTargetStep>
+  __device__ static void copy_pieces(std::uint32_t to, const std::uint8_t* row, int begin, int dim) {
+    const int first = begin - shift_of(row);
+    const int left = row != nullptr ? dim * static_cast<int>(sizeof(Element)) - first : 0;
 #pragma unroll
-    for (int chunk = 0; chunk < Config::kChunks; chunk += kAtOnce) {
-      uint4 words[kAtOnce];
+    for (int p = 0; p < kPieces; ++p) {
+      copy_16(to + p * kTargetStep, row + first + p * kStep, __viaddmin_s32_relu(left, -p * kStep, 16));
+    }
+  }
+
+  /// Bytes by which a row begins after a multiple of 16.
+  __device__ static int shift_of(const std::uint8_t* row) {
+    return static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 16);
+  }
+
+  /// Moves the rows of a tile that has arrived to where they are to begin, each lane those that it found: by the
+  /// swizzle the same piece of eight rows is in different banks. (Lanes that share a row would have to wait for each
+  /// other, which makes the whole producer spill.)
+  __device__ void shift_rows(const CopiedTile& tile, int number) const {
+    constexpr int kPieces = 8;  // of a chunk
+    const auto thread = static_cast<unsigned>(computed_late(thread_));
+#pragma unroll 1
+    for (int row = row_of_warp(thread, thread % 32); row < tile.filled; row += Config::kProducers) {
+      const int shift = shift_of(shared_.found_rows[number][row]);
+      std::uint32_t at = tile.address + row * 128 + row % 8 * 16;
+#pragma unroll 1
+      for (int chunk = 0; chunk < Config::kChunks; ++chunk) {
+        const std::uint32_t next_chunk = at + tile.rows * 128;
+        Piece piece = load_piece(at);
+        Piece next = load_piece(at ^ 16);
+        Piece last{};
+        if (chunk + 1 < Config::kChunks) {
+          last = load_piece(next_chunk);
+        } else if constexpr (kFillsChunks) {
+          last = load_piece(shared_address(&shared_.row_end[number][row]));
+        }
 #pragma unroll
-      for (int c = 0; c < kAtOnce; ++c) {
-        const int at = (chunk + c) * 128;
-        if (chunk + c < Config::kChunks) words[c] = elements_of(from + at, left - at);
-      }
-#pragma unroll
-      for (int c = 0; c < kAtOnce; ++c) {
-        if (chunk + c < Config::kChunks) store_shared(to + (chunk + c) * kChunkBytes, words[c]);
+        for (int p = 0; p < kPieces; ++p) {
+          const Piece after = p + 2 < kPieces ? load_piece(at ^ (p + 2) * 16) : last;
+          const Piece result = shifted(piece, next, shift);
+          store_shared(at ^ p * 16, uint4{result.words[0], result.words[1], result.words[2], result.words[3]});
+          piece = next;
+          next = after;
+        }
+        at = next_chunk;
       }
     }
   }
 
-  /// 16 bytes, of which the first `bytes` are read and the others are zero.
-  __device__ static uint4 elements_of(const std::uint8_t* from, int bytes) {
-    const auto* elements = reinterpret_cast<const Element*>(from);
-    std::uint32_t bits[8];
-#pragma unroll
-    for (int e = 0; e < 8; ++e) bits[e] = 2 * e < bytes ? elements[e].bits : 0;
-    return {bits[0] | bits[1] << 16, bits[2] | bits[3] << 16, bits[4] | bits[5] << 16, bits[6] | bits[7] << 16};
+  __device__ static Piece load_piece(std::uint32_t from) {
+    const uint4 words = load_shared_16(from);
+    return {{words.x, words.y, words.z, words.w}};
   }
 
-  /// Waits for a stage that consumers give back, which they may do only when they hear of the tile that is on its way.
+  /// Waits for a stage that consumers give back, which they may do only when they hear of the tiles that are on their
+  /// way.
   __device__ void await(Barrier& empty, int phase) {
-    if (!p_.by_copy_engine && !empty.test(phase)) flush();
+#pragma unroll 1
+    while (unannounced_ > 1 || (unannounced_ == 1 && !__all_sync(~0U, empty.test(phase)))) announce();
     empty.wait(phase);
   }
 
   /// Threads' copies arrive late: a tile is announced when the next one is on its way.
-  __device__ void publish(Barrier& full) {
+  __device__ void publish(Barrier* full) {
     if (p_.by_copy_engine) return;
     close_copies();
-    if (pending_ != nullptr) {
-      wait_for_copies<1>();
-      fence_async_proxy();
-      pending_->arrive();
-    }
-    pending_ = &full;
+    copied(next_).full = full;
+    next_ ^= 1;
+    ++unannounced_;
   }
 
-  __device__ void flush() {
-    if (pending_ == nullptr) return;
-    wait_for_copies<0>();
-    fence_async_proxy();
-    pending_->arrive();
-    pending_ = nullptr;
+  /// Announces the tile that has been on its way for longest.
+  __device__ void announce() {
+    if (unannounced_ > 1) {
+      wait_for_copies<1>();
+    } else {
+      wait_for_copies<0>();
+    }
+    const int number = next_ ^ (unannounced_ & 1);
+    const CopiedTile& tile = copied(number);
+    __syncwarp();  // all lanes' copies have arrived
+    if (p_.copied_bytes < 8) shift_rows(tile, number);
+    if (tile.full != nullptr) {
+      fence_async_proxy();
+      tile.full->arrive();
+    }
+    --unannounced_;
   }
 
   const Parameters& p_;
@@ -542,8 +601,9 @@ class Producer {
   int warpgroup_;
   RingPosition<Config::kRowStages> row_ring_;
   RingPosition<Config::kStages> key_ring_, value_ring_;
-  Barrier* pending_ = nullptr;
-  int laid_ = 0;  // tiles, the last ones, whose sums of dQ are still to be added: at most as many as there are stages
+  int next_ = 0;         // of the last two tiles that threads copy, that which the next one replaces
+  int unannounced_ = 0;  // tiles on their way by threads
+  int laid_ = 0;         // tiles, at most one a stage, whose sums of dQ are still to be added
 };
 
 #endif  // VICINAL_HOPPER_CODE

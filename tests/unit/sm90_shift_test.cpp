@@ -1,0 +1,35 @@
+// Rows that threads of the Hopper kernels copy by aligned pieces and shift, by the function that the kernels call.
+
+#include "cuda/fused_sm90/shift.h"
+
+#include <array>
+#include <cstddef>
+#include <cstring>
+
+#include <gtest/gtest.h>
+
+#include "check/random.h"
+
+namespace vicinal::cuda::sm90 {
+namespace {
+
+TEST(Shift, MovesRowsDownPieceByPiece) {
+  constexpr std::size_t kPieces = 9;
+  check::Random random(7);
+  std::array<Piece, kPieces> pieces{};
+  for (Piece& piece : pieces) {
+    for (std::uint32_t& word : piece.words) word = static_cast<std::uint32_t>(random.bits());
+  }
+  std::array<std::byte, sizeof(pieces)> bytes{};
+  std::memcpy(bytes.data(), pieces.data(), sizeof(pieces));
+  for (int shift = 0; shift < 16; shift += 2) {
+    for (std::size_t p = 0; p + 1 < kPieces; ++p) {
+      const Piece result = shifted(pieces[p], pieces[p + 1], shift);
+      EXPECT_EQ(std::memcmp(&result, &bytes[16 * p + static_cast<std::size_t>(shift)], sizeof(result)), 0)
+          << "piece " << p << ", shift " << shift;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace vicinal::cuda::sm90
