@@ -217,7 +217,8 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
   /// other with the second, so that no two lanes want the same bank.
   __device__ void lay_out_grad_query(int stage) {
     release(shared_.query_gradients.scores_read[stage]);
-    shared_.query_gradients.sums_read[stage].wait(ring_.phase ^ 1);
+    // Said of stages in turn, beginning with the second, where nothing was before the first tile.
+    shared_.query_gradients.sums_read[stage].wait(ring_.phase ^ stage ^ 1);
     const int lane = computed_late(lane_);
     const int odd = lane / 4 % 2;
 #pragma unroll

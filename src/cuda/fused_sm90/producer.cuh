@@ -18,14 +18,15 @@ struct TileOrigin {
 };
 
 /// Plans work items and fills tiles, for all warpgroups: the last warp of a block, or its last warpgroup, where the
-/// first warp plans and loads rows, the second loads keys and the third values. Planners alone do the arithmetic of
-/// tiles, once for all, and leave notes of what each warpgroup is to know. Where threads copy, all of them copy
-/// everything.
+/// first warp plans and loads rows, the second loads keys and the third values, and the fourth has to do with single
+/// numbers of columns that are queries: it loads their statistics, and has sums of dQ added. Planners alone do the
+/// arithmetic of tiles, once for all, and leave notes of what each warpgroup is to know. Where threads copy, all of
+/// them copy everything.
 template <class Config>
 class Producer {
   using Element = typename Config::Element;
   static constexpr int kWarpgroups = Config::kWarpgroups;
-  static constexpr int kRoles = Config::kProducers >= 96 ? 3 : 1;
+  static constexpr int kRoles = Config::kProducers == 32 ? 1 : (Config::kHasStatistics ? 4 : 3);
   static constexpr int kLag = Config::kValueLag;
   static constexpr bool kFillsChunks = SharedMemory<Config>::kFillsChunks;
   // Where threads copy:
@@ -67,10 +68,12 @@ class Producer {
       const int end = Config::kRows == RowKind::keys ? first + sharing : first + 1;
 #pragma unroll 1
       for (int head = first; head < end; ++head) produce_tiles(item, head, along, share);
+      // Threads that do everything would wait for rows that consumers keep until sums have made way.
+      if (Config::kSumsQueries && !p_.by_copy_engine) add_last_sums();
     }
+    if (has_role(3)) add_last_sums();
     while (unannounced_ > 0) announce();
     if (has_role(0)) announce_end();
-    if (has_role(1)) add_last_sums();
   }
 
  private:
@@ -187,19 +190,27 @@ class Producer {
 #pragma unroll
         for (int a = 0; a < 3; ++a) origin.token[a] = corner[a] + step[a] * tile[a];
       }
-      if (t < share.total && (plans() || has_role(1))) {
+      if (t < share.total && (plans() || has_role(1) || has_role(3))) {
         const int stage = key_ring_.stage;
+        Barrier& full = shared_.key_full[stage];
         await(shared_.key_empty[stage], key_ring_.phase ^ 1);
         if (plans()) {
           if constexpr (Config::kSumsQueries) note_place(item, head, along, of_axis(tile));
-          note_tile(along, share, t, of_axis(tile), shared_.tile[stage], shared_.key_full[stage]);
+          note_tile(along, share, t, of_axis(tile), shared_.tile[stage], full);
         }
-        if (has_role(1)) {
-          const bool adds = Config::kSumsQueries && laid_ == Config::kStages;
-          if (adds) add_sums(key_ring_);
-          fill_keys(origin, extra, stage);
-          if (adds) confirm_sums(key_ring_);
-          laid_ = smaller(laid_ + 1, Config::kStages);
+        if (has_role(1)) fill_keys(origin, extra, stage);
+        if constexpr (Config::kHasStatistics) {
+          if (has_role(3)) fill_statistics(origin, stage, full);
+        }
+        if (has_role(1)) publish(&full);
+        if constexpr (Config::kSumsQueries) {
+          if (has_role(3)) {
+            if (laid_ == Config::kStages) {
+              add_sums(key_ring_);
+            } else {
+              ++laid_;
+            }
+          }
         }
         key_ring_.advance();
       }
@@ -249,18 +260,13 @@ class Producer {
     expect(full, p_.grid.columns.volume * p_.dim);
     fill(extra ? p_.extra_key : p_.key, p_.dim, p_.grid.columns, extra ? nullptr : shared_.column_position, origin,
          shared_.key[stage], full);
-    if constexpr (Config::kHasStatistics) fill_statistics(origin, stage, full);
-    publish(&full);
   }
 
-  /// In the thread that has the copy engine add sums of dQ.
-  __device__ bool adds_sums() const { return warp() == 1 && elect_lane(); }
-
-  /// Has what consumers laid out at their last tile of a stage, which they have given back, added to the sums in
-  /// memory.
+  /// Has dQ of the last tile of a stage, which consumers laid out before they gave the stage back, added to the sums in
+  /// memory; and tells them when that of the tile before, which was added a tile ago, has made way.
   __device__ void add_sums(const RingPosition<Config::kStages>& ring) const {
-    if constexpr (Config::kSumsQueries) {
-      if (!adds_sums()) return;
+    static_assert(Config::kStages == 2);
+    if (warp() == 3 && elect_lane()) {
       auto& gradients = shared_.query_gradients;
       const int (&place)[4] = gradients.place[ring.stage + Config::kStages * (ring.phase ^ 1)];
 #pragma unroll 1
@@ -269,35 +275,27 @@ class Producer {
                 place[1], place[2], place[3]);
       }
       close_boxes();
+      wait_for_reads_of_boxes<1>();
+      gradients.sums_read[ring.stage ^ 1].arrive();
     }
+    __syncwarp();
   }
 
-  /// Tells consumers that they may lay out the next.
-  __device__ void confirm_sums(const RingPosition<Config::kStages>& ring) const {
-    if constexpr (Config::kSumsQueries) {
-      if (adds_sums()) {
-        wait_for_reads_of_boxes();
-        shared_.query_gradients.sums_read[ring.stage].arrive();
-      }
-      __syncwarp();
-    }
-  }
-
-  /// Those of the last tiles.
+  /// Likewise of all tiles that are left.
   __device__ void add_last_sums() {
     if constexpr (Config::kSumsQueries) {
+      while (unannounced_ > 0) announce();
       auto ring = key_ring_;
 #pragma unroll 1
-      for (int t = 0; t < Config::kStages; ++t) {
-        if (t >= Config::kStages - laid_) {
+      for (int left = Config::kStages; left > 0; --left) {
+        if (left <= laid_) {
           shared_.key_empty[ring.stage].wait(ring.phase ^ 1);
           add_sums(ring);
-          confirm_sums(ring);
         }
         ring.advance();
       }
       laid_ = 0;
-      if (adds_sums()) wait_for_boxes();
+      if (warp() == 3 && elect_lane()) wait_for_boxes();
     }
   }
 
@@ -603,7 +601,7 @@ class Producer {
   RingPosition<Config::kStages> key_ring_, value_ring_;
   int next_ = 0;         // of the last two tiles that threads copy, that which the next one replaces
   int unannounced_ = 0;  // tiles on their way by threads
-  int laid_ = 0;         // tiles, at most one a stage, whose sums of dQ are still to be added
+  int laid_ = 0;         // tiles of columns, the last ones, of which sums are still to be added
 };
 
 #endif  // VICINAL_HOPPER_CODE

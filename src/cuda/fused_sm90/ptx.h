@@ -108,8 +108,11 @@ __device__ inline void add_box(const CUtensorMap& map, std::uint32_t from, int c
 }
 /// The boxes that this thread has stored or added.
 __device__ inline void close_boxes() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
-/// Waits until shared memory is free of them, and until they have arrived.
-__device__ inline void wait_for_reads_of_boxes() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+/// Waits until shared memory is free of all but the last kOpen groups, and until all have arrived.
+template <int kOpen>
+__device__ inline void wait_for_reads_of_boxes() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kOpen) : "memory");
+}
 __device__ inline void wait_for_boxes() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 
 /// 16 bytes, or 8, or 4, of which the first `bytes` are read and the others are zero, without a register between.
