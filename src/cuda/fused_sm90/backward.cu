@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 
+#include "cuda/fused_sm90/cost_model.h"
 #include "cuda/fused_sm90/delta.h"
 #include "cuda/fused_sm90/extra_gradients.h"
 #include "cuda/fused_sm90/parameters.h"
@@ -86,11 +87,15 @@ void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t,
   queries.wide_stores = has_wide_rows(t.grad_query, grid.dim);
 
   const Parameters keys = over_keys(grid, tiling, t, delta);
-  const auto& passes = grid.dtype == DType::fp16 ? kFp16 : kBf16;
-  const Passes& pass = passes[instance_of(kBackwardClasses, grid, queries.grid.warpgroups)];
-  (*pass.over_queries)(grid, queries, execution.stream);
-  for (const Launch* launch : pass.over_keys) {
-    if (launch != nullptr) (*launch)(grid, keys, execution.stream);
+  const std::size_t instance = instance_of(kBackwardClasses, grid, queries.grid.warpgroups);
+  const auto dealing_of = [&](const TiledGrid& items, RowKind rows) {
+    return deal_of(items, Method::backward, kBackwardClasses[instance], rows).dealing;
+  };
+  const Passes& passes = (grid.dtype == DType::fp16 ? kFp16 : kBf16)[instance];
+  (*passes.over_queries)(grid, queries, dealing_of(queries.grid, RowKind::queries), execution.stream);
+  const Dealing of_keys = dealing_of(keys.grid, RowKind::keys);
+  for (const Launch* launch : passes.over_keys) {
+    if (launch != nullptr) (*launch)(grid, keys, of_keys, execution.stream);
   }
 }
 
@@ -106,8 +111,9 @@ void backward_one_pass(const Problem& grid, const Tiling& tiling, const Backward
   clear_query_sums(grid, sums, execution.stream);
   Parameters keys = over_keys(grid, tiling, t, delta);
   keys.query_sums = query_sums(grid, keys.grid.columns, sums);
-  const auto& launches = grid.dtype == DType::fp16 ? kOnePassFp16 : kOnePassBf16;
-  (*launches[instance_of(kOnePassClasses, grid, keys.grid.warpgroups)])(grid, keys, execution.stream);
+  const std::size_t instance = instance_of(kOnePassClasses, grid, keys.grid.warpgroups);
+  const Deal deal = deal_of(keys.grid, Method::backward_one_pass, kOnePassClasses[instance], RowKind::keys);
+  (*(grid.dtype == DType::fp16 ? kOnePassFp16 : kOnePassBf16)[instance])(grid, keys, deal.dealing, execution.stream);
   round_query_sums(grid, sums, t.grad_query, execution.stream);
 }
 

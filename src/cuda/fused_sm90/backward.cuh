@@ -16,22 +16,22 @@
 namespace vicinal::cuda::sm90 {
 
 template <class Element, int kDim, int kWarpgroups>
-void launch_grad_query(const Problem& problem, const Parameters& parameters, void* stream) {
+void launch_grad_query(const Problem& problem, const Parameters& parameters, Dealing dealing, void* stream) {
   using Config = KernelConfig<Element, Pass::grad_query, kDim, kWarpgroups>;
-  launch<Config, GradQueryConsumer>("fused_sm90_backward (dQ)", problem, parameters, stream);
+  launch<Config, GradQueryConsumer>("fused_sm90_backward (dQ)", problem, parameters, dealing, stream);
 }
 
 /// `kPass` is grad_key_value, or grad_key or grad_value.
 template <class Element, Pass kPass, int kDim, int kWarpgroups>
-void launch_over_keys(const Problem& problem, const Parameters& parameters, void* stream) {
+void launch_over_keys(const Problem& problem, const Parameters& parameters, Dealing dealing, void* stream) {
   using Config = KernelConfig<Element, kPass, kDim, kWarpgroups>;
-  launch<Config, GradKeyValueConsumer>("fused_sm90_backward (dK, dV)", problem, parameters, stream);
+  launch<Config, GradKeyValueConsumer>("fused_sm90_backward (dK, dV)", problem, parameters, dealing, stream);
 }
 
 template <class Element, int kDim, int kWarpgroups>
-void launch_gradients(const Problem& problem, const Parameters& parameters, void* stream) {
+void launch_gradients(const Problem& problem, const Parameters& parameters, Dealing dealing, void* stream) {
   using Config = KernelConfig<Element, Pass::gradients, kDim, kWarpgroups>;
-  launch<Config, GradientsConsumer>("fused_sm90_backward_one_pass", problem, parameters, stream);
+  launch<Config, GradientsConsumer>("fused_sm90_backward_one_pass", problem, parameters, dealing, stream);
 }
 
 }  // namespace vicinal::cuda::sm90

@@ -61,7 +61,6 @@ constexpr double kBackwardShortMask = 1.3;
 constexpr double kForwardIdleLoss = 0.86;
 constexpr double kBackwardIdleLoss = 0.7;
 
-constexpr double kMultiprocessors = 132;
 constexpr double kLaunchSeconds = 4e-6;
 /// As an event before and one behind it see it: filling the first stages and writing the last rows too, by the number
 /// of warpgroups.
@@ -72,12 +71,16 @@ constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
 constexpr double kMemoryBytesPerSecond = 2.5e12;
 constexpr double kExtraMultiplyAddsPerSecond = 1e13;  // gradients of extra tokens, without matrix products: an estimate
 
-std::span<const ClassCosts> costs_of(Method method) {
-  if (method == Method::forward) return kForwardCosts;
-  if (method == Method::forward_pairs) return kForwardPairsCosts;
-  if (method == Method::backward) return kBackwardCosts;
-  return kOnePassCosts;
+const ClassCosts& class_costs(Method method, const KernelClass& size) {
+  const std::size_t index = class_index(classes_of(method), size.dim, size.warpgroups);
+  if (method == Method::forward) return kForwardCosts[index];
+  if (method == Method::forward_pairs) return kForwardPairsCosts[index];
+  if (method == Method::backward) return kBackwardCosts[index];
+  return kOnePassCosts[index];
 }
+
+/// The part of each pass in masks and items.
+double share_of_items(Method method) { return 1.0 / static_cast<double>(passes_of(method).size()); }
 
 /// The part of a pass in all products.
 double share_of(Method method, const KernelClass& size, RowKind rows) {
@@ -107,20 +110,28 @@ int products_over_keys(Method method, const KernelClass& size) {
   return method == Method::backward && size.dim <= 128 ? 4 : 5;
 }
 
+Deal deal_of(const TiledGrid& grid, Method method, const KernelClass& size, RowKind rows) {
+  const ClassCosts& costs = class_costs(method, size);
+  const double share = share_of(method, size, rows);
+  const double seconds = 1e-6 * size.blocks;  // of a block, for a microsecond of its multiprocessor
+  const BlockCosts of_block{.tile = share * costs.tile * size.warpgroups * seconds,
+                            .item = share_of_items(method) * costs.item * seconds};
+  return best_deal(grid, rows, size.blocks, of_block);
+}
+
 CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size)
     : grid_(grid),
       columns_(size.columns),
       extra_kv_(grid.extra_kv),
       places_(kMultiprocessors * size.blocks),
-      turns_per_item_(1 / places_),
       warpgroups_(size.warpgroups),
       short_mask_(is_forward(method) ? kForwardShortMask : kBackwardShortMask),
       idle_loss_(is_forward(method) ? kForwardIdleLoss : kBackwardIdleLoss),
       launch_seconds_(is_forward(method) ? kForwardLaunchSeconds[size.warpgroups - 1] : kLaunchSeconds),
       copy_seconds_(0) {
-  const ClassCosts& costs = costs_of(method)[class_index(classes_of(method), size.dim, size.warpgroups)];
+  const ClassCosts& costs = class_costs(method, size);
   const std::span<const RowKind> passes = passes_of(method);
-  const double equal_share = 1.0 / static_cast<double>(passes.size());
+  const double item_share = share_of_items(method);
   const auto batch = static_cast<double>(std::max<std::int64_t>(grid.batch, 1));  // none is planned as one
   const int joined = joined_heads(method);
   const double heads = batch * static_cast<double>(grid.heads) / joined;
@@ -150,8 +161,8 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
     *next++ = {rows,
                item_heads,
                tile,
-               equal_share * costs.mask * heads * kSeconds,
-               equal_share * costs.item * item_heads * kSeconds,
+               item_share * costs.mask * heads * kSeconds,
+               item_share * costs.item * item_heads * kSeconds,
                tile * (is_forward(method) ? kForwardLone : kBackwardLone)};
   }
 }
@@ -181,10 +192,11 @@ CostModel::Shares CostModel::shares(std::size_t pass) const {
   return {1 - lone, lone * warpgroups_};
 }
 
-double CostModel::seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape) const {
+double CostModel::seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape,
+                          std::span<const double> idling) const {
   double sum = aside_seconds_;
   for (std::size_t pass = 0; pass < works.size(); ++pass) {
-    sum += seconds(pass, works[pass], tile(tile_shape), idling(pass, works[pass].items));
+    sum += seconds(pass, works[pass], tile(tile_shape), idling[pass]);
   }
   return sum;
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cuda/fused_sm90/classes.h"
+#include "cuda/fused_sm90/dealing.h"
 #include "cuda/fused_sm90/spans.h"
 #include "cuda/fused_sm90/tiles.h"
 #include "vicinal/plan.h"
@@ -42,6 +43,9 @@ std::span<const RowKind> passes_of(Method method);
 /// do not hold both gradients, S, dP and dK and then S and dV. Where rows are queries they are three: S, dP and dQ.
 int products_over_keys(Method method, const KernelClass& size);
 
+/// How a launch over `grid`, which has that kind of rows, is best dealt out.
+Deal deal_of(const TiledGrid& grid, Method method, const KernelClass& size, RowKind rows);
+
 /// Seconds of one class of a kernel for a problem.
 class CostModel {
  public:
@@ -56,11 +60,11 @@ class CostModel {
   };
   [[nodiscard]] Tile tile(const PerAxis<std::int64_t>& shape) const;
 
-  /// Time with the turns that blocks take at a multiprocessor's items over that which would do if items could be cut.
-  [[nodiscard]] double idling(std::size_t pass, double items) const {
-    const double all = passes_[pass].item_heads * items;
-    const auto turns = static_cast<std::int64_t>((all - 0.5) * turns_per_item_) + 1;  // all / places_ rounded up
-    return 1 + idle_loss_ * (static_cast<double>(turns) * places_ / all - 1);
+  /// What a pass takes over what it would take if no block were idle, where blocks are so uneven.
+  [[nodiscard]] double idling(double unevenness) const { return 1 + idle_loss_ * (unevenness - 1); }
+  /// Where the items of the pass of that number are alike.
+  [[nodiscard]] double idling_of_turns(std::size_t pass, double items) const {
+    return idling(unevenness_of_turns(passes_[pass].item_heads * items, places_));
   }
   /// Of the pass of that number, with `idling` for the items of the work.
   [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const;
@@ -80,7 +84,8 @@ class CostModel {
   };
   [[nodiscard]] Shares shares(std::size_t pass) const;
   /// Of all passes, and of what is done beside them.
-  [[nodiscard]] double seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape) const;
+  [[nodiscard]] double seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape,
+                               std::span<const double> idling) const;
 
  private:
   /// Seconds of a multiprocessor that is never idle, for all heads (joined ones are one) and batch entries.
@@ -91,7 +96,7 @@ class CostModel {
   };
   const Problem& grid_;
   std::int64_t columns_, extra_kv_;
-  double places_, turns_per_item_, warpgroups_;
+  double places_, warpgroups_;
   double short_mask_, idle_loss_, launch_seconds_;
   double copy_seconds_;   ///< of one copy for each tensor and chunk, for all heads and batch entries
   double aside_seconds_;  ///< gradients of extra tokens; clearing and rounding sums of dQ

@@ -17,15 +17,15 @@
 namespace vicinal::cuda::sm90 {
 
 template <class Element, int kDim, int kWarpgroups>
-void launch_forward(const Problem& problem, const Parameters& parameters, void* stream) {
+void launch_forward(const Problem& problem, const Parameters& parameters, Dealing dealing, void* stream) {
   using Config = KernelConfig<Element, Pass::forward, kDim, kWarpgroups>;
-  launch<Config, ForwardConsumer>("fused_sm90_forward", problem, parameters, stream);
+  launch<Config, ForwardConsumer>("fused_sm90_forward", problem, parameters, dealing, stream);
 }
 
 template <class Element, int kDim, int kWarpgroups>
-void launch_forward_pairs(const Problem& problem, const Parameters& parameters, void* stream) {
+void launch_forward_pairs(const Problem& problem, const Parameters& parameters, Dealing dealing, void* stream) {
   using Config = KernelConfig<Element, Pass::forward_pairs, kDim, kWarpgroups>;
-  launch<Config, ForwardConsumer>("fused_sm90_forward_pairs", problem, parameters, stream);
+  launch<Config, ForwardConsumer>("fused_sm90_forward_pairs", problem, parameters, dealing, stream);
 }
 
 }  // namespace vicinal::cuda::sm90

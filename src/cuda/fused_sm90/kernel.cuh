@@ -1,8 +1,8 @@
 #pragma once
 
-// The frame of the fused Hopper kernels. A block takes work items in turns: the last warps produce (producer.cuh), they
-// fill rings of tiles by the copy engine (or, where strides forbid that, with all of their threads), ahead across work
-// items; the others consume (consumer.cuh), one warpgroup for each box of rows.
+// The frame of the fused Hopper kernels. A block takes work items in turns, or one (dealing.h): the last warps produce
+// (producer.cuh), they fill rings of tiles by the copy engine (or, where strides forbid that, with all of their
+// threads), ahead across work items; the others consume (consumer.cuh), one warpgroup for each box of rows.
 
 #include <cuda_runtime.h>
 
@@ -102,14 +102,16 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
 }
 
 template <class Config, template <class> class ConsumerOf>
-void launch(const char* name, const Problem& problem, const Parameters& parameters, void* stream) {
+void launch(const char* name, const Problem& problem, const Parameters& parameters, Dealing dealing, void* stream) {
   constexpr std::size_t kSharedBytes = sizeof(SharedMemory<Config>) + 1024;
   static_assert((kSharedBytes + 1024) * Config::kBlocks <= 228 * 1024);
   constexpr auto kKernel = fused_kernel<Config, ConsumerOf>;
   const Launcher launcher(problem, stream);
   launcher.allow_shared_memory(name, kKernel, kSharedBytes);
-  launcher.launch(name, kKernel, launcher.persistent_blocks(parameters.grid.items, Config::kBlocks), Config::kThreads,
-                  kSharedBytes, parameters);
+  const int items = parameters.grid.items;
+  const unsigned blocks = dealing == Dealing::by_the_device ? static_cast<unsigned>(items)
+                                                            : launcher.persistent_blocks(items, Config::kBlocks);
+  launcher.launch(name, kKernel, blocks, Config::kThreads, kSharedBytes, parameters);
 }
 
 }  // namespace vicinal::cuda::sm90

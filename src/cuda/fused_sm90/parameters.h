@@ -10,6 +10,7 @@
 
 #include "core/view.h"
 #include "cuda/fused_sm90/classes.h"
+#include "cuda/fused_sm90/dealing.h"
 #include "cuda/fused_sm90/tiles.h"
 #include "vicinal/problem.h"
 
@@ -74,7 +75,7 @@ bool has_wide_rows(const View& view, std::int64_t dim);
 /// The index of the class that takes a problem with tiles for that many warpgroups.
 std::size_t instance_of(std::span<const KernelClass> classes, const Problem& grid, int warpgroups);
 
-using Launch = void (*)(const Problem& problem, const Parameters& parameters, void* stream);
+using Launch = void (*)(const Problem& problem, const Parameters& parameters, Dealing dealing, void* stream);
 
 /// One for each of kForwardClasses, compiled in files of their own: head dim and warpgroups.
 extern const Launch kForwardFp16Dim32x1, kForwardFp16Dim32x2, kForwardFp16Dim64x1, kForwardFp16Dim64x2,

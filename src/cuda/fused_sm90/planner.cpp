@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -81,6 +82,14 @@ double multiply_adds_of_pass(const Problem& grid, Method method, const KernelCla
   return products_over_keys(method, size) == 4 ? 2 * forward : backward;
 }
 
+/// The heads, and at least one batch entry, as work items have them.
+Problem joined(Problem grid, Method method) {
+  grid.batch = std::max<std::int64_t>(grid.batch, 1);
+  grid.heads /= joined_heads(method);
+  grid.heads_kv /= joined_heads(method);
+  return grid;
+}
+
 Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   constexpr int kMostBlocks = 1024;  // more along an axis are not looked at one by one
   const KernelClass& size = *class_of(grid, method, volume(tiling.block));
@@ -90,7 +99,10 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   const Operation operation = is_forward(method) ? Operation::forward : Operation::backward;
   Cost cost{.needed_multiply_adds = multiply_adds(grid, operation, needed_pairs(grid)),
             .bytes = compulsory_bytes(grid, operation)};
+  const CostModel model(grid, method, size);
+  const Problem items = joined(grid, method);
   std::array<Work, kMostPasses> works;
+  std::array<double, kMostPasses> idling{};
   for (std::size_t pass = 0; pass < passes.size(); ++pass) {
     Work& work = works[pass];
     Spans spans(grid, passes[pass], {kMostBlocks, kMostBlocks, kMostBlocks});
@@ -102,6 +114,7 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
     const double masked = tile_volume == size.columns ? visited - work.unmasked : visited;
     cost.visited_multiply_adds += multiply_adds_of_pass(grid, method, size, passes[pass], visited * slots);
     cost.masked_multiply_adds += multiply_adds_of_pass(grid, method, size, passes[pass], masked * slots);
+    idling[pass] = model.idling(deal_of(TiledGrid(items, tiling, passes[pass]), method, size, passes[pass]).unevenness);
     const std::int64_t heads = passes[pass] == RowKind::queries ? grid.heads : grid.heads_kv;
     cost.work_items += static_cast<double>(grid.batch * heads) / joined_heads(method) * work.items;
   }
@@ -110,8 +123,41 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
     const double extra_pairs = static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
     cost.visited_multiply_adds += 2 * multiply_adds(grid, Operation::forward, extra_pairs);
   }
-  cost.seconds = CostModel(grid, method, size).seconds(std::span(works).first(passes.size()), tiling.key_tile);
+  cost.seconds = model.seconds(std::span(works).first(passes.size()), tiling.key_tile, idling);
   return cost;
+}
+
+/// Whether a problem has so few items that it may matter how much they differ.
+bool has_few_items(const Problem& grid, Method method) {
+  const bool keeps_queries = passes_of(method).front() == RowKind::queries;
+  const std::int64_t heads = (keeps_queries ? grid.heads : grid.heads_kv) / joined_heads(method);
+  return std::ranges::any_of(classes_of(method), [&](const KernelClass& size) {
+    const std::int64_t rows = kMostUnevenTurns * kMultiprocessors * size.blocks * size.warpgroups * kWarpgroupRows;
+    return size.dim == class_dim_of(grid, method) && grid.batch * heads * grid.tokens() <= rows;
+  });
+}
+
+bool items_are_alike(const Problem& grid, Method method, const Tiling& tiling) {
+  const KernelClass& size = *class_of(grid, method, volume(tiling.block));
+  const Problem items = joined(grid, method);
+  return std::ranges::all_of(passes_of(method), [&](RowKind rows) {
+    return deal_of(TiledGrid(items, tiling, rows), method, size, rows).items_are_alike;
+  });
+}
+
+/// The search takes items to be alike. Where those of its choice are not, looks at the next ones, and at what they are.
+std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
+  if (!has_few_items(grid, method)) return best_tilings(grid, method, count);
+  std::vector<Tiling> found = best_tilings(grid, method, std::max(count, kFewTilings));
+  if (!items_are_alike(grid, method, found.front())) {
+    std::vector<std::pair<double, Tiling>> by_seconds;
+    by_seconds.reserve(found.size());
+    for (const Tiling& tiling : found) by_seconds.emplace_back(cost(grid, method, tiling).seconds, tiling);
+    std::ranges::stable_sort(by_seconds, {}, &std::pair<double, Tiling>::first);
+    std::ranges::transform(by_seconds, found.begin(), &std::pair<double, Tiling>::second);
+  }
+  found.resize(std::min(count, found.size()));
+  return found;
 }
 
 }  // namespace
@@ -162,19 +208,19 @@ Tiling backward_tiling(const Problem& grid) { return backward_tilings(grid, 1).f
 Tiling backward_one_pass_tiling(const Problem& grid) { return backward_one_pass_tilings(grid, 1).front(); }
 
 std::vector<Tiling> forward_tilings(const Problem& grid, std::size_t count) {
-  return best_tilings(grid, Method::forward, count);
+  return tilings(grid, Method::forward, count);
 }
 
 std::vector<Tiling> forward_pairs_tilings(const Problem& grid, std::size_t count) {
-  return best_tilings(grid, Method::forward_pairs, count);
+  return tilings(grid, Method::forward_pairs, count);
 }
 
 std::vector<Tiling> backward_tilings(const Problem& grid, std::size_t count) {
-  return best_tilings(grid, Method::backward, count);
+  return tilings(grid, Method::backward, count);
 }
 
 std::vector<Tiling> backward_one_pass_tilings(const Problem& grid, std::size_t count) {
-  return best_tilings(grid, Method::backward_one_pass, count);
+  return tilings(grid, Method::backward_one_pass, count);
 }
 
 Cost forward_cost(const Problem& grid, const Tiling& tiling) { return cost(grid, Method::forward, tiling); }

@@ -212,10 +212,11 @@ class Search {
   }
 
   std::vector<Tiling> best(std::size_t count) {
-    // Looked at where one tiling is wanted: the others hardly ever hold it. As many of each size, since the bounds of
-    // one are farther below what it takes than those of another.
+    // Looked at where few tilings are wanted: the others hardly ever hold them. As many of each size, since the bounds
+    // of one are farther below what it takes than those of another.
     constexpr std::size_t kMostStarts = 48;
-    const std::size_t most = count == 1 ? kMostStarts / sizes_.size() : std::numeric_limits<std::size_t>::max() / 2;
+    const std::size_t most =
+        count <= kFewTilings ? kMostStarts / sizes_.size() : std::numeric_limits<std::size_t>::max() / 2;
     std::vector<Start> starts;
     starts.reserve(2 * kMostStarts);
     for (std::size_t size = 0; size < sizes_.size(); ++size) add_starts(size, most, starts);
@@ -334,7 +335,8 @@ class Search {
         double least = 0;
         for (std::size_t pass = 0; pass < kPasses; ++pass) {
           const auto [visited, unmasked] = counts[pass];
-          const CostModel::Bound bound = size.model.bound(pass, items, size.model.idling(pass, items), unmasked);
+          const CostModel::Bound bound =
+              size.model.bound(pass, items, size.model.idling_of_turns(pass, items), unmasked);
           least += bound.fixed + bound.visit * visited;
         }
         if (static_cast<float>(least) >= limit) continue;
@@ -365,7 +367,7 @@ class Search {
     std::array<std::array<std::size_t, 3>, kPasses> begin;
     double fixed = 0;
     for (std::size_t pass = 0; pass < kPasses; ++pass) {
-      idling[pass] = size.model.idling(pass, items);
+      idling[pass] = size.model.idling_of_turns(pass, items);
       const auto bound = size.model.bound(pass, items, idling[pass], counts(pass, size, start.box).unmasked);
       fixed += bound.fixed;
       visit[pass] = static_cast<float>(bound.visit);

@@ -10,8 +10,11 @@
 
 namespace vicinal::cuda::sm90 {
 
-/// The `count` tilings of the least estimated times, or all where there are fewer; the least first. Where one is asked
-/// for, looks at those that are likely to be it.
+/// Where no more tilings are asked for, a search looks only at those that are likely to be among them.
+inline constexpr std::size_t kFewTilings = 8;
+
+/// The `count` tilings of the least estimated times, or all where there are fewer; the least first. All items of a
+/// launch are taken to be alike.
 std::vector<Tiling> best_tilings(const Problem& grid, Method method, std::size_t count);
 
 }  // namespace vicinal::cuda::sm90

@@ -21,6 +21,8 @@ TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling, RowKind kind)
       items(static_cast<int>(work_items(grid, tiling, kind))) {
   for (int a = 0; a < 3; ++a) {
     const std::int64_t tile = tiling.query_tile[a] * tiling.block[a];
+    const std::int64_t tiles = ceil_div(group_members(grid.layout[a], grid.dilation[a], std::int64_t{0}), tile);
+    const bool from_the_end = grid.causal[a] && kind == RowKind::queries;
     axes[a] = {.extent = static_cast<int>(grid.layout[a]),
                .dilation = static_cast<int>(grid.dilation[a]),
                .window = static_cast<int>(grid.window[a]),
@@ -28,8 +30,10 @@ TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling, RowKind kind)
                .causal = grid.causal[a],
                .row_box = static_cast<int>(tiling.query_tile[a]),
                .row_tile = static_cast<int>(tile),
+               .first_origin = static_cast<int>(from_the_end ? (tiles - 1) * tile : 0),
+               .origin_step = static_cast<int>(from_the_end ? -tile : tile),
                .column_tile = Divisor<int>(tiling.key_tile[a]),
-               .tiles = Divisor<int>(ceil_div(group_members(grid.layout[a], grid.dilation[a], std::int64_t{0}), tile)),
+               .tiles = Divisor<int>(tiles),
                .groups = Divisor<int>(grid.dilation[a])};
     if (tiling.block[a] == 1) continue;
     split_axis = a;

@@ -102,8 +102,10 @@ struct TiledAxis {
   int window;
   Divisor<int> stride;
   bool causal;
-  int row_box;   ///< positions of the rows of one warpgroup
-  int row_tile;  ///< of all warpgroups together
+  int row_box;       ///< positions of the rows of one warpgroup
+  int row_tile;      ///< of all warpgroups together
+  int first_origin;  ///< where the first work item begins: of causal queries the last ones, which see the most keys
+  int origin_step;   ///< from one work item to the next: a row tile, forward or backward
   Divisor<int> column_tile;
   Divisor<int> tiles;   ///< row tiles along the axis in the largest group
   Divisor<int> groups;  ///< = dilation
@@ -155,12 +157,13 @@ struct WorkItem {
 
   VICINAL_HOST_DEVICE WorkItem(const TiledGrid& grid, int item) {
     // Tiles fastest, so that those which run together share the columns of their halos. The split axis last: they pass
-    // over their halos along it, and want the same part of it at the same time.
+    // over their halos along it, and want the same part of it at the same time. Long items of a head come first, so
+    // that what is left for the last blocks is short.
     int at[3];
     for (int loop = 2; loop >= 0; --loop) {
       const TiledAxis& axis = grid.axes[grid.loop_axis(loop)];
       const int rest = item / axis.tiles;
-      at[loop] = (item - rest * axis.tiles) * axis.row_tile;
+      at[loop] = axis.first_origin + (item - rest * axis.tiles) * axis.origin_step;
       item = rest;
     }
     for (int a = 0; a < 3; ++a) origin[a] = grid.of_axis(at, a);

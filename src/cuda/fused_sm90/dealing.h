@@ -1,0 +1,52 @@
+#pragma once
+
+// How the work items of a launch come to the blocks that do them, and how evenly. Host only.
+
+#include <cstdint>
+
+#include "cuda/fused_sm90/tiles.h"
+
+namespace vicinal::cuda::sm90 {
+
+/// Of the device that plans are made for.
+inline constexpr int kMultiprocessors = 132;
+
+/// Who deals.
+enum class Dealing : std::uint8_t {
+  in_turns,      ///< blocks, as many as the device holds, take items in a fixed order (`Producer::run`)
+  by_the_device  ///< a block for each item: the next begins where one has ended
+};
+
+/// What keeps a block busy, in seconds.
+struct BlockCosts {
+  double tile;  ///< a column tile, for all warpgroups
+  double item;  ///< what a work item takes besides
+};
+
+/// A dealing, and how uneven it is.
+struct Deal {
+  Dealing dealing;
+  /// The time of the block that ends last over the time that all would take if items could be cut, and nothing be lost
+  /// at the beginning of blocks.
+  double unevenness;
+  bool items_are_alike;  ///< or so many that it does not matter
+};
+
+/// With items that are all alike.
+constexpr double unevenness_of_turns(double items, double places) {
+  const auto turns = static_cast<std::int64_t>((items - 0.5) / places) + 1;  // items / places rounded up
+  return static_cast<double>(turns) * places / items;
+}
+
+/// Where blocks get more items than this, they are taken to be alike.
+inline constexpr int kMostUnevenTurns = 16;
+
+/// What a block takes to begin: barriers, tables of masks, and tiles that nobody has loaded ahead. An estimate.
+inline constexpr double kBlockStartSeconds = 5e-6;
+
+/// The faster dealing of the items of `grid` to `blocks` blocks of each multiprocessor. The device's costs the
+/// beginning of a block for each item, so it is taken only where turns are clearly more uneven. Asked at every launch:
+/// takes about 7 ns for each item, which keeps a multiprocessor busy for microseconds.
+Deal best_deal(const TiledGrid& grid, RowKind rows, int blocks, const BlockCosts& costs);
+
+}  // namespace vicinal::cuda::sm90
