@@ -87,7 +87,7 @@ TEST(Sm90Dealing, IsAsUnevenAsLaunchesAre) {
     for (const RowKind rows : {RowKind::queries, RowKind::keys}) {
       const TiledGrid grid(problem, tiling, rows);
       const int places = blocks * kMultiprocessors;
-      if (grid.items > kMostUnevenTurns * places) continue;
+      if (grid.items > kMostUnevenItems) continue;
       const std::vector<double> items = item_seconds(grid, rows, costs);
       const double even = std::accumulate(items.begin(), items.end(), 0.0) / places;
       const double in_turns = end_of_turns(items, places) / even;

@@ -318,7 +318,7 @@ TEST(Sm90Planner, ChoosesAboutTheBestTilesOfItsModel) {
     const auto ratio = [&](const Problem& any) {
       const Problem problem = fitted(any, planner.method);
       Model model(problem, planner.method);
-      return model.seconds(best_tilings(problem, planner.method, 1).front()) / model.least();
+      return model.seconds(best_tilings(problem, planner.method, 1).front().tiling) / model.least();
     };
     for (const Problem& problem : headline_suite())
       EXPECT_LE(ratio(problem), 1.02) << planner.name << " " << to_string(problem);
@@ -346,12 +346,15 @@ TEST(Sm90Planner, PrefersTilingsThatComeToBlocksEvenly) {
   p.dtype = DType::fp16;
   p = padded_to_rank_3(p);
   const auto seconds = [&](const Tiling& tiling) { return backward_one_pass_cost(p, tiling).seconds; };
-  const std::vector<Tiling> searched = best_tilings(p, Method::backward_one_pass, kFewTilings);
+  std::vector<Tiling> searched;
+  for (const Estimate& estimate : best_tilings(p, Method::backward_one_pass, kFewTilings)) {
+    searched.push_back(estimate.tiling);
+  }
   EXPECT_FALSE(std::ranges::is_sorted(searched, {}, seconds));
   const std::vector<Tiling> listed = backward_one_pass_tilings(p, kFewTilings);
   EXPECT_TRUE(std::ranges::is_sorted(listed, {}, seconds));
   EXPECT_TRUE(std::ranges::is_permutation(listed, searched));
-  EXPECT_EQ(backward_one_pass_tiling(p), listed.front());
+  EXPECT_LE(seconds(backward_one_pass_tiling(p)), seconds(searched.front()));
 }
 
 TEST(Sm90Planner, ChoosesInMicroseconds) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "core/tiling.h"
 
@@ -15,59 +16,57 @@ struct ClassCosts {
   double item;  ///< what a work item adds
 };
 
-// From 129 tilings of each of 108 problems on one H100 (docs/decisions/0071-hopper-cost-model.md).
+// From up to 129 tilings of each of 108 problems on one H100, forward and backward
+// (docs/decisions/0071-hopper-cost-model.md).
 constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
-    {0.299, 0.085, 0.56},  // 32x1
-    {0.475, 0.199, 1.92},  // 32x2
-    {0.390, 0.068, 0.77},  // 64x1
-    {0.555, 0.213, 1.95},  // 64x2
-    {0.663, 0.221, 2.40},  // 96x2
-    {0.803, 0.093, 2.83},  // 128x2
-    {0.869, 0.050, 3.46},  // 192x2
-    {0.749, 0.040, 4.14},  // 256x2
+    {0.308, 0.078, 0.521},  // 32x1
+    {0.446, 0.232, 2.052},  // 32x2
+    {0.413, 0.069, 0.627},  // 64x1
+    {0.532, 0.183, 2.076},  // 64x2
+    {0.653, 0.231, 2.138},  // 96x2
+    {0.796, 0.098, 2.636},  // 128x2
+    {0.863, 0.050, 3.454},  // 192x2
+    {0.733, 0.041, 3.875},  // 256x2
 }};
 
-// Of two heads. Estimates, to be fitted: from one-head classes by the ratios of
-// docs/decisions/0075-hopper-head-dim-32.md.
+// Of two heads.
 constexpr std::array<ClassCosts, kForwardPairsClasses.size()> kForwardPairsCosts{{
-    {0.67, 0.15, 0.58},  // 32x1
-    {0.94, 0.33, 2.30},  // 32x2
+    {0.540, 0.156, 0.651},  // 32x1
+    {0.906, 0.284, 2.652},  // 32x2
 }};
 
 // Of both passes together.
 constexpr std::array<ClassCosts, kBackwardClasses.size()> kBackwardCosts{{
-    {0.98, 0.24, 2.6},  // 32x1
-    {1.55, 0.26, 5.0},  // 64x1
-    {1.26, 0.25, 4.7},  // 64x2
-    {1.61, 0.30, 4.0},  // 96x2
-    {1.81, 0.28, 4.0},  // 128x2
-    {3.05, 0.28, 5.0},  // 192x2
-    {2.40, 0.20, 5.0},  // 256x2
+    {0.958, 0.241, 2.805},  // 32x1
+    {1.461, 0.257, 4.729},  // 64x1
+    {1.194, 0.176, 3.856},  // 64x2
+    {1.592, 0.307, 4.294},  // 96x2
+    {1.788, 0.272, 4.877},  // 128x2
+    {2.907, 0.286, 5.517},  // 192x2
+    {2.339, 0.205, 5.451},  // 256x2
 }};
 
 constexpr std::array<ClassCosts, kOnePassClasses.size()> kOnePassCosts{{
-    {1.71, 0.30, 3.0},  // 64x2
-    {1.46, 0.28, 3.0},  // 128x2
+    {1.621, 0.299, 3.199},  // 64x2
+    {1.322, 0.269, 2.997},  // 128x2
 }};
 
 /// What a tile that one warpgroup of two needs takes more, as a share of `tile`: no other keeps the tensor cores busy.
-constexpr double kForwardLone = 0.41;
-constexpr double kBackwardLone = 0.6;
-/// Masks of tiles that leave columns over take this much longer: one more word to look up. Forward it hardly does more
-/// than to decide between tilings that are equal otherwise.
-constexpr double kForwardShortMask = 1.026;
-constexpr double kBackwardShortMask = 1.3;
-/// How much of the time in which the last blocks work is lost; meanwhile the others leave them power and memory.
-constexpr double kForwardIdleLoss = 0.86;
-constexpr double kBackwardIdleLoss = 0.7;
-
-constexpr double kLaunchSeconds = 4e-6;
+constexpr double kLone = 0.62;
+/// Masks of tiles that leave columns over take this much longer: one more word to look up. It hardly does more than to
+/// decide between tilings that are equal otherwise.
+constexpr double kShortMask = 1.03;
 /// As an event before and one behind it see it: filling the first stages and writing the last rows too, by the number
-/// of warpgroups.
-constexpr std::array kForwardLaunchSeconds{17e-6, 23e-6};
+/// of warpgroups. Forward alone; of each pass of several kernels, which hide some of it from each other.
+constexpr std::array kForwardLaunchSeconds{15.4e-6, 21.9e-6};
+constexpr std::array kBackwardLaunchSeconds{5.3e-6, 10.2e-6};
+constexpr double kSmallLaunchSeconds = 4e-6;     // of kernels that do little
 constexpr double kCopySeconds = 22e-9;           // of a producer, for each box that it asks the copy engine for
 constexpr double kBytesPerSecond = 5e12;         // from the second-level cache
 constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
+/// The same where the sums of a head do not fit, so that they come from memory and go there again.
+constexpr double kSpilledBytesPerSecond = 1.31e12;
+constexpr double kCacheBytes = 50e6;
 constexpr double kMemoryBytesPerSecond = 2.5e12;
 constexpr double kExtraMultiplyAddsPerSecond = 1e13;  // gradients of extra tokens, without matrix products: an estimate
 
@@ -125,10 +124,10 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
       extra_kv_(grid.extra_kv),
       places_(kMultiprocessors * size.blocks),
       warpgroups_(size.warpgroups),
-      short_mask_(is_forward(method) ? kForwardShortMask : kBackwardShortMask),
-      idle_loss_(is_forward(method) ? kForwardIdleLoss : kBackwardIdleLoss),
-      launch_seconds_(is_forward(method) ? kForwardLaunchSeconds[size.warpgroups - 1] : kLaunchSeconds),
-      copy_seconds_(0) {
+      launch_seconds_((is_forward(method) ? kForwardLaunchSeconds : kBackwardLaunchSeconds)[size.warpgroups - 1]),
+      copy_seconds_(0),
+      spill_seconds_(0),
+      aside_seconds_(0) {
   const ClassCosts& costs = class_costs(method, size);
   const std::span<const RowKind> passes = passes_of(method);
   const double item_share = share_of_items(method);
@@ -140,18 +139,25 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
   const auto dims = static_cast<double>(joined * (grid.dim + grid.dim_v));
   const auto element = static_cast<double>(size_of(grid.dtype));
   byte_seconds_ = heads * dims * element / kBytesPerSecond;
-  if (is_forward(method)) {
+  if (std::ranges::max(grid.dilation) > 1) {  // else no axis is walked
     const std::int64_t chunks = ceil_div(joined * grid.dim, kChunk) + ceil_div(joined * grid.dim_v, kChunk);
     copy_seconds_ = heads * static_cast<double>(chunks) * kCopySeconds / kMultiprocessors;
   }
-  const double extra_pairs = heads * static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
-  aside_seconds_ = method == Method::backward ? 2 * extra_pairs * dims / kExtraMultiplyAddsPerSecond : 0;
+  const auto tokens = static_cast<double>(grid.tokens());
+  if (!is_forward(method)) {  // delta, of the output and its gradient
+    aside_seconds_ = 2 * tokens * heads * static_cast<double>(grid.dim_v) * element / kMemoryBytesPerSecond;
+  }
+  if (method == Method::backward) {
+    const bool keys_twice = products_over_keys(method, size) == 5;  // a kernel each for dK and dV
+    aside_seconds_ += keys_twice ? launch_seconds_ : 0;
+    aside_seconds_ += 2 * heads * tokens * static_cast<double>(grid.extra_kv) * dims / kExtraMultiplyAddsPerSecond;
+  }
   if (method == Method::backward_one_pass) {
     constexpr auto kSum = static_cast<double>(sizeof(float));
-    const double elements = heads * static_cast<double>(grid.dim);
-    byte_seconds_ += elements * kSum / kAddedBytesPerSecond;
-    const double bytes = static_cast<double>(grid.tokens()) * elements * (2 * kSum + element);
-    aside_seconds_ = bytes / kMemoryBytesPerSecond + 2 * kLaunchSeconds;
+    const auto dim = static_cast<double>(grid.dim);
+    byte_seconds_ += heads * dim * kSum / kAddedBytesPerSecond;
+    if (tokens * dim * kSum > kCacheBytes) spill_seconds_ = heads * dim * kSum / kSpilledBytesPerSecond;
+    aside_seconds_ += tokens * heads * dim * (2 * kSum + element) / kMemoryBytesPerSecond + 2 * kSmallLaunchSeconds;
   }
   PassCosts* next = passes_.data();
   for (const RowKind rows : passes) {
@@ -163,7 +169,7 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
                tile,
                item_share * costs.mask * heads * kSeconds,
                item_share * costs.item * item_heads * kSeconds,
-               tile * (is_forward(method) ? kForwardLone : kBackwardLone)};
+               tile * kLone};
   }
 }
 
@@ -178,12 +184,18 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   const PassCosts& costs = passes_[pass];
   const double extra = costs.rows == RowKind::queries ? work.items * tile.extra : 0;
   const double visited = work.visited + extra * warpgroups_;
-  const double masked = tile.full ? visited - work.unmasked : visited * short_mask_;
+  const double masked = tile.full ? visited - work.unmasked : visited * kShortMask;
   const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;
   const double copies = work.loaded * tile.copies * copy_seconds_;
   const double lone = std::max(work.loaded * warpgroups_ - work.visited, 0.0);
   const double busy = visited * costs.tile + masked * costs.mask + lone * costs.lone + work.items * costs.item;
-  return std::max({busy * idling, bytes, copies}) + launch_seconds_;
+  double seconds = std::max({busy * idling, bytes, copies});
+  if (spill_seconds_ > 0) {
+    // Memory that is busy for about as long hinders the rest: the fourth root of the sum of fourth powers.
+    const double spilled = work.loaded * tile.volume * spill_seconds_;
+    seconds = std::sqrt(std::hypot(seconds * seconds, spilled * spilled));
+  }
+  return seconds + launch_seconds_;
 }
 
 CostModel::Shares CostModel::shares(std::size_t pass) const {

@@ -61,7 +61,7 @@ class CostModel {
   [[nodiscard]] Tile tile(const PerAxis<std::int64_t>& shape) const;
 
   /// What a pass takes over what it would take if no block were idle, where blocks are so uneven.
-  [[nodiscard]] double idling(double unevenness) const { return 1 + idle_loss_ * (unevenness - 1); }
+  [[nodiscard]] double idling(double unevenness) const { return 1 + kIdleLoss * (unevenness - 1); }
   /// Where the items of the pass of that number are alike.
   [[nodiscard]] double idling_of_turns(std::size_t pass, double items) const {
     return idling(unevenness_of_turns(passes_[pass].item_heads * items, places_));
@@ -75,8 +75,14 @@ class CostModel {
   /// Where at most `unmasked` pairs are not masked.
   [[nodiscard]] Bound bound(std::size_t pass, double items, double idling, double unmasked) const {
     const PassCosts& costs = passes_[pass];
-    return {(items * costs.item - unmasked * costs.mask) * idling + launch_seconds_,
-            (costs.tile + costs.mask) * idling};
+    const double fixed = (items * costs.item - unmasked * costs.mask) * idling;
+    const double visit = (costs.tile + costs.mask) * idling;
+    if (spill_seconds_ == 0) return {fixed + launch_seconds_, visit};
+    // (a^4 + b^4)^(1/4) is at least (a + b) / 2^(3/4), and not much more where a and b are about equal. Tiles are taken
+    // to be full.
+    constexpr double kShare = 0.5946;
+    const double spilled = static_cast<double>(columns_) / warpgroups_ * spill_seconds_;
+    return {kShare * fixed + launch_seconds_, kShare * (visit + spilled)};
   }
   /// Seconds of a visit are a sum of these shares, for each visited tile and for each loaded one.
   struct Shares {
@@ -88,6 +94,9 @@ class CostModel {
                                std::span<const double> idling) const;
 
  private:
+  /// How much of the time in which the last blocks work is lost; meanwhile the others leave them power and memory.
+  static constexpr double kIdleLoss = 0.85;
+
   /// Seconds of a multiprocessor that is never idle, for all heads (joined ones are one) and batch entries.
   struct PassCosts {
     RowKind rows;
@@ -97,9 +106,10 @@ class CostModel {
   const Problem& grid_;
   std::int64_t columns_, extra_kv_;
   double places_, warpgroups_;
-  double short_mask_, idle_loss_, launch_seconds_;
+  double launch_seconds_;
   double copy_seconds_;   ///< of one copy for each tensor and chunk, for all heads and batch entries
-  double aside_seconds_;  ///< gradients of extra tokens; clearing and rounding sums of dQ
+  double spill_seconds_;  ///< of a token that is added to where the sums of a head do not fit into the cache
+  double aside_seconds_;  ///< delta; gradients of extra tokens; clearing and rounding sums of dQ
   double byte_seconds_;   ///< of a token that is loaded, and added to, for all heads and batch entries
   std::array<PassCosts, kMostPasses> passes_{};
 };

@@ -106,8 +106,8 @@ double end_of_blocks(std::span<const float> of_head, int items, int places, doub
 
 Deal best_deal(const TiledGrid& grid, RowKind rows, int blocks, const BlockCosts& costs) {
   const int places = blocks * kMultiprocessors;
-  const Deal of_equal_items{Dealing::in_turns, unevenness_of_turns(grid.items, places), true};
-  if (grid.items == 0 || grid.items > kMostUnevenTurns * places) return of_equal_items;
+  const Deal of_equal_items{Dealing::in_turns, unevenness_of_turns(grid.items, places)};
+  if (grid.items == 0 || grid.items > kMostUnevenItems) return of_equal_items;
 
   AxisCounts counts;
   double most_over_mean = 1;  // tiles of an item
@@ -125,14 +125,14 @@ Deal best_deal(const TiledGrid& grid, RowKind rows, int blocks, const BlockCosts
   const int heads = grid.heads * grid.batch;
   const double even = heads * std::accumulate(of_head.begin(), of_head.end(), 0.0) / places;
   const double in_turns = end_of_turns(of_head, grid.items, places);
-  if (grid.items <= places || in_turns <= kClearly * even) return {Dealing::in_turns, in_turns / even, false};
+  if (grid.items <= places || in_turns <= kClearly * even) return {Dealing::in_turns, in_turns / even};
 
   for (float& seconds : of_head) seconds += static_cast<float>(kBlockStartSeconds);
   const double latest_end = even + kBlockStartSeconds * grid.items / places + std::ranges::max(of_head);
   const double last = end_of_blocks(of_head, grid.items, places, latest_end);
   const double by_the_device = last - kBlockStartSeconds;  // blocks that take turns begin, too
-  if (in_turns <= kClearly * by_the_device) return {Dealing::in_turns, in_turns / even, false};
-  return {Dealing::by_the_device, by_the_device / even, false};
+  if (in_turns <= kClearly * by_the_device) return {Dealing::in_turns, in_turns / even};
+  return {Dealing::by_the_device, by_the_device / even};
 }
 
 }  // namespace vicinal::cuda::sm90

@@ -29,7 +29,6 @@ struct Deal {
   /// The time of the block that ends last over the time that all would take if items could be cut, and nothing be lost
   /// at the beginning of blocks.
   double unevenness;
-  bool items_are_alike;  ///< or so many that it does not matter
 };
 
 /// With items that are all alike.
@@ -38,8 +37,8 @@ constexpr double unevenness_of_turns(double items, double places) {
   return static_cast<double>(turns) * places / items;
 }
 
-/// Where blocks get more items than this, they are taken to be alike.
-inline constexpr int kMostUnevenTurns = 16;
+/// Of more items than this, 24 for each multiprocessor, it is taken not to matter how much they differ.
+inline constexpr int kMostUnevenItems = 24 * kMultiprocessors;
 
 /// What a block takes to begin: barriers, tables of masks, and tiles that nobody has loaded ahead. An estimate.
 inline constexpr double kBlockStartSeconds = 5e-6;

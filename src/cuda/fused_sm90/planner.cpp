@@ -5,7 +5,6 @@
 #include <cmath>
 #include <limits>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -127,37 +126,34 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   return cost;
 }
 
-/// Whether a problem has so few items that it may matter how much they differ.
+/// Whether a problem may have so few items that it matters how much they differ.
 bool has_few_items(const Problem& grid, Method method) {
   const bool keeps_queries = passes_of(method).front() == RowKind::queries;
   const std::int64_t heads = (keeps_queries ? grid.heads : grid.heads_kv) / joined_heads(method);
   return std::ranges::any_of(classes_of(method), [&](const KernelClass& size) {
-    const std::int64_t rows = kMostUnevenTurns * kMultiprocessors * size.blocks * size.warpgroups * kWarpgroupRows;
+    const std::int64_t rows = std::int64_t{kMostUnevenItems} * size.warpgroups * kWarpgroupRows;
     return size.dim == class_dim_of(grid, method) && grid.batch * heads * grid.tokens() <= rows;
   });
 }
 
-bool items_are_alike(const Problem& grid, Method method, const Tiling& tiling) {
-  const KernelClass& size = *class_of(grid, method, volume(tiling.block));
-  const Problem items = joined(grid, method);
-  return std::ranges::all_of(passes_of(method), [&](RowKind rows) {
-    return deal_of(TiledGrid(items, tiling, rows), method, size, rows).items_are_alike;
-  });
-}
-
-/// The search takes items to be alike. Where those of its choice are not, looks at the next ones, and at what they are.
+/// The search takes items to be alike. Where they may not be, the next tilings are looked at, with what they are; where
+/// one is wanted, until they would take longer even if their items were alike.
 std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
-  if (!has_few_items(grid, method)) return best_tilings(grid, method, count);
-  std::vector<Tiling> found = best_tilings(grid, method, std::max(count, kFewTilings));
-  if (!items_are_alike(grid, method, found.front())) {
-    std::vector<std::pair<double, Tiling>> by_seconds;
-    by_seconds.reserve(found.size());
-    for (const Tiling& tiling : found) by_seconds.emplace_back(cost(grid, method, tiling).seconds, tiling);
-    std::ranges::stable_sort(by_seconds, {}, &std::pair<double, Tiling>::first);
-    std::ranges::transform(by_seconds, found.begin(), &std::pair<double, Tiling>::second);
+  const bool few = has_few_items(grid, method);
+  std::vector<Estimate> found = best_tilings(grid, method, few ? std::max(count, kFewTilings) : count);
+  if (few) {
+    double least = std::numeric_limits<double>::infinity();
+    for (Estimate& estimate : found) {
+      if (count == 1 && estimate.seconds >= least) break;
+      estimate.seconds = cost(grid, method, estimate.tiling).seconds;
+      least = std::min(least, estimate.seconds);
+    }
+    std::ranges::stable_sort(found, {}, &Estimate::seconds);
   }
   found.resize(std::min(count, found.size()));
-  return found;
+  std::vector<Tiling> tilings(found.size());
+  std::ranges::transform(found, tilings.begin(), &Estimate::tiling);
+  return tilings;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <utility>
 
 #include "core/tiling.h"
 #include "cuda/fused_sm90/classes.h"
@@ -145,12 +146,6 @@ class Tiles {
   PerAxis<std::array<float, kLongest>> reciprocals_;
 };
 
-/// A tiling and its estimate.
-struct Estimate {
-  double seconds;
-  Tiling tiling;
-};
-
 /// The best tilings seen so far, at most `count`.
 class Shortlist {
  public:
@@ -170,12 +165,9 @@ class Shortlist {
     std::ranges::push_heap(best_, {}, &Estimate::seconds);
   }
   /// The best first.
-  [[nodiscard]] std::vector<Tiling> tilings() {
+  [[nodiscard]] std::vector<Estimate> estimates() && {
     std::ranges::sort(best_, {}, &Estimate::seconds);
-    std::vector<Tiling> tilings;
-    tilings.reserve(best_.size());
-    for (const Estimate& estimate : best_) tilings.push_back(estimate.tiling);
-    return tilings;
+    return std::move(best_);
   }
 
  private:
@@ -211,7 +203,7 @@ class Search {
     visits_.resize(1);
   }
 
-  std::vector<Tiling> best(std::size_t count) {
+  std::vector<Estimate> best(std::size_t count) {
     // Looked at where few tilings are wanted: the others hardly ever hold them. As many of each size, since the bounds
     // of one are farther below what it takes than those of another.
     constexpr std::size_t kMostStarts = 48;
@@ -226,7 +218,7 @@ class Search {
       if (start.least >= best.limit()) break;
       add_tilings(start, best);
     }
-    return best.tilings();
+    return std::move(best).estimates();
   }
 
  private:
@@ -432,7 +424,7 @@ class Search {
 
 }  // namespace
 
-std::vector<Tiling> best_tilings(const Problem& grid, Method method, std::size_t count) {
+std::vector<Estimate> best_tilings(const Problem& grid, Method method, std::size_t count) {
   if (passes_of(method).size() == 1) return Search<1>(grid, method).best(count);
   return Search<2>(grid, method).best(count);
 }

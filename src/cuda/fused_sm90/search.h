@@ -11,10 +11,16 @@
 namespace vicinal::cuda::sm90 {
 
 /// Where no more tilings are asked for, a search looks only at those that are likely to be among them.
-inline constexpr std::size_t kFewTilings = 8;
+inline constexpr std::size_t kFewTilings = 16;
+
+/// A tiling and its estimate.
+struct Estimate {
+  double seconds;
+  Tiling tiling;
+};
 
 /// The `count` tilings of the least estimated times, or all where there are fewer; the least first. All items of a
 /// launch are taken to be alike.
-std::vector<Tiling> best_tilings(const Problem& grid, Method method, std::size_t count);
+std::vector<Estimate> best_tilings(const Problem& grid, Method method, std::size_t count);
 
 }  // namespace vicinal::cuda::sm90
