@@ -233,7 +233,7 @@ TEST(Sm90Tiles, CopiesFillConsecutiveRows) {
       EXPECT_TRUE(shape.box[a] == 1 || dilation[a] <= 8);
       EXPECT_LE(shape.box[a] * dilation[a], shape.box[a] == 1 ? dilation[a] : 256);
     }
-    ASSERT_EQ(per_copy * shape.copies(), shape.volume);
+    ASSERT_EQ(per_copy * shape.copies, shape.volume);
     for (int row = 0; row < shape.volume; ++row) {
       int expected = 0;
       // Inside a box rows follow the axes x, y, z; the first row of a box is the sum of the walked axes' strides.

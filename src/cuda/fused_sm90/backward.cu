@@ -88,12 +88,12 @@ void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t,
 
   const Parameters keys = over_keys(grid, tiling, t, delta);
   const std::size_t instance = instance_of(kBackwardClasses, grid, queries.grid.warpgroups);
-  const auto dealing_of = [&](const TiledGrid& items, RowKind rows) {
-    return deal_of(items, Method::backward, kBackwardClasses[instance], rows).dealing;
+  const auto dealing = [&](const Parameters& p, RowKind rows) {
+    return dealing_of(grid, tiling, p.grid, Method::backward, kBackwardClasses[instance], rows);
   };
   const Passes& passes = (grid.dtype == DType::fp16 ? kFp16 : kBf16)[instance];
-  (*passes.over_queries)(grid, queries, dealing_of(queries.grid, RowKind::queries), execution.stream);
-  const Dealing of_keys = dealing_of(keys.grid, RowKind::keys);
+  (*passes.over_queries)(grid, queries, dealing(queries, RowKind::queries), execution.stream);
+  const Dealing of_keys = dealing(keys, RowKind::keys);
   for (const Launch* launch : passes.over_keys) {
     if (launch != nullptr) (*launch)(grid, keys, of_keys, execution.stream);
   }
@@ -112,8 +112,9 @@ void backward_one_pass(const Problem& grid, const Tiling& tiling, const Backward
   Parameters keys = over_keys(grid, tiling, t, delta);
   keys.query_sums = query_sums(grid, keys.grid.columns, sums);
   const std::size_t instance = instance_of(kOnePassClasses, grid, keys.grid.warpgroups);
-  const Deal deal = deal_of(keys.grid, Method::backward_one_pass, kOnePassClasses[instance], RowKind::keys);
-  (*(grid.dtype == DType::fp16 ? kOnePassFp16 : kOnePassBf16)[instance])(grid, keys, deal.dealing, execution.stream);
+  const Dealing dealing =
+      dealing_of(grid, tiling, keys.grid, Method::backward_one_pass, kOnePassClasses[instance], RowKind::keys);
+  (*(grid.dtype == DType::fp16 ? kOnePassFp16 : kOnePassBf16)[instance])(grid, keys, dealing, execution.stream);
   round_query_sums(grid, sums, t.grad_query, execution.stream);
 }
 

@@ -144,7 +144,9 @@ struct SharedMemory {
   /// What rows at each position of a box see along the first axis, then along the second, then along the third.
   Range row_columns[Config::kRowStages][Config::kWarpgroups][kWarpgroupRows + 2];
   std::int64_t row_offset[kRowViews][kWarpgroupRows];  ///< elements from a box's first token, in each of the views
-  // Of the last two tiles that threads copy:
+  // Where threads copy tiles:
+  std::int64_t column_offset[2][Config::kColumns];  ///< elements from the first token, of keys and of values
+  // and of the last two of these:
   CopiedTile copied[Config::kProducers / 32][2];
   const std::uint8_t* found_rows[2][kMostRows];  ///< null where no token is there
   /// What is beyond the last chunk of a row until it is shifted.

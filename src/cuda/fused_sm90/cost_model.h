@@ -46,6 +46,11 @@ int products_over_keys(Method method, const KernelClass& size);
 /// How a launch over `grid`, which has that kind of rows, is best dealt out.
 Deal deal_of(const TiledGrid& grid, Method method, const KernelClass& size, RowKind rows);
 
+/// Who deals a launch over `items`, those of a problem and its tiling. What `deal_of` says of it takes microseconds, so
+/// it is remembered for a thread's last launches.
+Dealing dealing_of(const Problem& grid, const Tiling& tiling, const TiledGrid& items, Method method,
+                   const KernelClass& size, RowKind rows);
+
 /// Seconds of one class of a kernel for a problem.
 class CostModel {
  public:

@@ -53,16 +53,18 @@ static_assert(std::ranges::all_of(kForwardPairsClasses, is_class_of_single_heads
 void forward(const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {
   const Parameters p = forward_parameters(grid, tiling, t, 1);
   const std::size_t instance = instance_of(kForwardClasses, grid, p.grid.warpgroups);
-  const Deal deal = deal_of(p.grid, Method::forward, kForwardClasses[instance], RowKind::queries);
-  (*(grid.dtype == DType::fp16 ? kFp16 : kBf16)[instance])(grid, p, deal.dealing, execution.stream);
+  const Dealing dealing =
+      dealing_of(grid, tiling, p.grid, Method::forward, kForwardClasses[instance], RowKind::queries);
+  (*(grid.dtype == DType::fp16 ? kFp16 : kBf16)[instance])(grid, p, dealing, execution.stream);
 }
 
 void forward_pairs(const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {
   if (!heads_adjoin(t, grid.dim)) return forward(grid, tiling, t, execution);
   const Parameters p = forward_parameters(grid, tiling, t, kPairedHeads);
   const std::size_t instance = instance_of(kForwardPairsClasses, grid, p.grid.warpgroups);
-  const Deal deal = deal_of(p.grid, Method::forward_pairs, kForwardPairsClasses[instance], RowKind::queries);
-  (*(grid.dtype == DType::fp16 ? kPairsFp16 : kPairsBf16)[instance])(grid, p, deal.dealing, execution.stream);
+  const Dealing dealing =
+      dealing_of(grid, tiling, p.grid, Method::forward_pairs, kForwardPairsClasses[instance], RowKind::queries);
+  (*(grid.dtype == DType::fp16 ? kPairsFp16 : kPairsBf16)[instance])(grid, p, dealing, execution.stream);
 }
 
 }  // namespace vicinal::cuda::sm90

@@ -43,7 +43,15 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
     for (int v = 0; v < kRowViews; ++v) shared.row_offset[v][i] = token_offset(p.rows[v], 0, token, 0);
   }
 #pragma unroll 1
-  for (int i = thread; i < Config::kColumns; i += Config::kThreads) shared.column_position[i] = {grid.columns, i};
+  for (int i = thread; i < Config::kColumns; i += Config::kThreads) {
+    const PackedPosition at(grid.columns, i);
+    int token[3];
+    for (int a = 0; a < 3; ++a) token[a] = at.along(a) * grid.axes[a].dilation;
+    shared.column_position[i] = at;
+    if (p.by_copy_engine) continue;
+    shared.column_offset[0][i] = token_offset(p.key.view, 0, token, 0);
+    shared.column_offset[1][i] = token_offset(p.value.view, 0, token, 0);
+  }
   if (thread == 0) {
     const int fills = p.by_copy_engine ? 1 : Config::kProducers;
     const int statistics = Config::kHasStatistics && p.by_copy_engine ? 32 : 0;  // one for each thread that copies them
@@ -93,7 +101,11 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
   constexpr bool kMovesRegisters = Config::kBlocks == 1;
   if (warpgroup == Config::kWarpgroups) {
     if constexpr (kMovesRegisters) give_registers_back<Config::kProducerRegisters>();
-    Producer<Config>(parameters, shared).run();
+    if (parameters.by_copy_engine) {
+      Producer<Config, true>(parameters, shared).run();
+    } else {
+      Producer<Config, false>(parameters, shared).run();
+    }
   } else {
     if constexpr (kMovesRegisters) take_registers<Config::kConsumerRegisters>();
     ConsumerOf<Config>(parameters, shared, warpgroup).run();

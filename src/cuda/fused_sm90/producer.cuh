@@ -22,11 +22,11 @@ struct TileOrigin {
 /// numbers of columns that are queries: it loads their statistics, and has sums of dQ added. Planners alone do the
 /// arithmetic of tiles, once for all, and leave notes of what each warpgroup is to know. Where threads copy, all of
 /// them copy everything.
-template <class Config>
+template <class Config, bool kByCopyEngine>
 class Producer {
   using Element = typename Config::Element;
   static constexpr int kWarpgroups = Config::kWarpgroups;
-  static constexpr int kRoles = Config::kProducers == 32 ? 1 : (Config::kHasStatistics ? 4 : 3);
+  static constexpr int kRoles = Config::kProducers == 32 || !kByCopyEngine ? 1 : (Config::kHasStatistics ? 4 : 3);
   static constexpr int kLag = Config::kValueLag;
   static constexpr bool kFillsChunks = SharedMemory<Config>::kFillsChunks;
   // Where threads copy:
@@ -44,7 +44,7 @@ class Producer {
         warpgroup_(lane_ / 3 % kWarpgroups) {}
 
   __device__ void run() {
-    if (p_.by_copy_engine && warp() >= kRoles) return;
+    if (kByCopyEngine && warp() >= kRoles) return;
     // In each turn blocks take items that follow each other, so that they share halos, and move on by one place from
     // turn to turn: where an axis is cut into few parts, a block would get the same one, and perhaps the longest, every
     // time. Not by more: those that are neighbors pass over the same tokens at the same time and should stay neighbors.
@@ -69,17 +69,21 @@ class Producer {
 #pragma unroll 1
       for (int head = first; head < end; ++head) produce_tiles(item, head, along, share);
       // Threads that do everything would wait for rows that consumers keep until sums have made way.
-      if (Config::kSumsQueries && !p_.by_copy_engine) add_last_sums();
+      if constexpr (!kByCopyEngine) add_last_sums();
     }
-    if (has_role(3)) add_last_sums();
-    while (unannounced_ > 0) announce();
+    if constexpr (!kByCopyEngine) {
+      if constexpr (!Config::kSumsQueries) announce_all();
+    } else if (has_role(3)) {
+      add_last_sums();
+    }
+    if (Config::kSumsQueries && warp() == 3 && elect_lane()) wait_for_boxes();
     if (has_role(0)) announce_end();
   }
 
  private:
   __device__ int warp() const { return __shfl_sync(~0U, thread_ / 32, 0); }
   __device__ bool plans() const { return Config::kProducers == 32 || warp() == 0; }
-  __device__ bool has_role(int role) const { return kRoles == 1 || !p_.by_copy_engine || warp() == role; }
+  __device__ bool has_role(int role) const { return kRoles == 1 || warp() == role; }
 
   __device__ int of_axis(const int (&values)[3]) const {
     return axis_ == 0 ? values[0] : (axis_ == 1 ? values[1] : values[2]);
@@ -113,8 +117,8 @@ class Producer {
       const int t = box % Config::kRowTensors;
       TileOrigin origin{item.batch, item.head, {}};
       first_row(item, w, origin.token);
-      fill(p_.row[t], t == 0 ? p_.dim : p_.dim_v, p_.grid.rows, shared_.row_position, origin, shared_.row[stage][t][w],
-           full);
+      fill(p_.row[t], t == 0 ? p_.dim : p_.dim_v, p_.grid.rows, shared_.row_position, nullptr, origin,
+           shared_.row[stage][t][w], full);
       publish(box == kBoxes - 1 ? &full : nullptr);
     }
     row_ring_.advance();
@@ -258,8 +262,8 @@ class Producer {
   __device__ void fill_keys(const TileOrigin& origin, bool extra, int stage) {
     Barrier& full = shared_.key_full[stage];
     expect(full, p_.grid.columns.volume * p_.dim);
-    fill(extra ? p_.extra_key : p_.key, p_.dim, p_.grid.columns, extra ? nullptr : shared_.column_position, origin,
-         shared_.key[stage], full);
+    fill(extra ? p_.extra_key : p_.key, p_.dim, p_.grid.columns, extra ? nullptr : shared_.column_position,
+         shared_.column_offset[0], origin, shared_.key[stage], full);
   }
 
   /// Has dQ of the last tile of a stage, which consumers laid out before they gave the stage back, added to the sums in
@@ -284,9 +288,9 @@ class Producer {
   /// Likewise of all tiles that are left.
   __device__ void add_last_sums() {
     if constexpr (Config::kSumsQueries) {
-      while (unannounced_ > 0) announce();
+      announce_all();
       auto ring = key_ring_;
-#pragma unroll 1
+#pragma unroll
       for (int left = Config::kStages; left > 0; --left) {
         if (left <= laid_) {
           shared_.key_empty[ring.stage].wait(ring.phase ^ 1);
@@ -295,7 +299,6 @@ class Producer {
         ring.advance();
       }
       laid_ = 0;
-      if (warp() == 3 && elect_lane()) wait_for_boxes();
     }
   }
 
@@ -303,17 +306,17 @@ class Producer {
     Barrier& full = shared_.value_full[stage];
     expect(full, p_.grid.columns.volume * p_.dim_v);
     fill(extra ? p_.extra_value : p_.value, p_.dim_v, p_.grid.columns, extra ? nullptr : shared_.column_position,
-         origin, shared_.value[stage], full);
+         shared_.column_offset[1], origin, shared_.value[stage], full);
     publish(&full);
   }
 
   /// The threads that have this role copy them, whoever copies tiles. Columns without a token get zeros, as their
   /// vectors are: they add nothing to any sum.
   __device__ void fill_statistics(const TileOrigin& origin, int stage, Barrier& full) const {
-    const int threads = p_.by_copy_engine ? 32 : Config::kProducers;
+    constexpr int kThreads = kByCopyEngine ? 32 : Config::kProducers;
     auto& to = shared_.statistics[stage];
 #pragma unroll 1
-    for (int i = p_.by_copy_engine ? lane_ : thread_; i < p_.grid.columns.volume; i += threads) {
+    for (int i = kByCopyEngine ? lane_ : thread_; i < p_.grid.columns.volume; i += kThreads) {
       int token[3];
       bool exists = true;
       for (int a = 0; a < 3; ++a) {
@@ -328,7 +331,7 @@ class Producer {
       copy(to.logsumexp[i], p_.logsumexp);
       copy(to.delta[i], p_.delta);
     }
-    if (p_.by_copy_engine) full.arrive_after_copies();
+    if constexpr (kByCopyEngine) full.arrive_after_copies();
   }
 
   __device__ void announce_end() {
@@ -336,23 +339,24 @@ class Producer {
     shared_.row_empty[stage].wait(row_ring_.phase ^ 1);
     if (plans() && lane_ < kWarpgroups) shared_.item[stage][lane_].skipped_before = -1;
     __syncwarp();
-    if (!p_.by_copy_engine || lane_ == 0) shared_.row_full[stage].arrive();
+    if (!kByCopyEngine || lane_ == 0) shared_.row_full[stage].arrive();
   }
 
   __device__ void expect(Barrier& full, int elements) {
-    if (!p_.by_copy_engine) return;
+    if constexpr (!kByCopyEngine) return;
     if (elect_lane()) full.arrive_expecting(elements * static_cast<int>(sizeof(Element)));
     __syncwarp();
   }
 
   /// Fills a tile with rows at the positions of `shape`, or with consecutive extra tokens where there are no
-  /// `positions`.
+  /// `positions`. `offsets` are elements from the tile's first token, where they are known.
   template <int kRows>
   __device__ void fill(const Source& from, int dim, const TileShape& shape, const PackedPosition* positions,
-                       const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) {
-    if (!p_.by_copy_engine) {
-      fill_by_threads(from.view, dim, shape, positions, origin, to);
-    } else if (positions != nullptr && shape.copies() > 1) {
+                       const std::int64_t* offsets, const TileOrigin& origin,
+                       std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) {
+    if constexpr (!kByCopyEngine) {
+      fill_by_threads(from.view, dim, shape, positions, offsets, origin, to);
+    } else if (positions != nullptr && shape.copies > 1) {
       fill_by_walking(from, dim, shape, origin, to, full);
     } else if (elect_lane()) {
       copy_box(from, dim, origin.token, origin, 0, to, full);
@@ -377,7 +381,7 @@ class Producer {
   template <int kRows>
   __device__ void fill_by_walking(const Source& from, int dim, const TileShape& shape, const TileOrigin& origin,
                                   std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
-    const int copies = shape.copies();
+    const int copies = shape.copies;
 #pragma unroll 1
     for (int copy = lane_; copy < copies; copy += 32) {
       int row = 0;
@@ -397,14 +401,15 @@ class Producer {
 
   template <int kRows>
   __device__ void fill_by_threads(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
-                                  const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
+                                  const std::int64_t* offsets, const TileOrigin& origin,
+                                  std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
     static_assert(kRows % kRowStep == 0);
     __syncwarp();  // lanes may still read what they know of the tile before the last
     CopiedTile& tile = copied(next_);
     tile.address = shared_address(&to);
     tile.rows = kRows;
     tile.filled = static_cast<std::uint16_t>(shape.volume);
-    find_rows<kRows>(from, dim, shape.volume, positions, origin);
+    find_rows<kRows>(from, dim, shape, positions, offsets, origin);
     switch (p_.copied_bytes) {
       case 16: copy_rows<16>(shape.volume, dim, to); break;
       case 8: copy_rows<8>(shape.volume, dim, to); break;
@@ -425,12 +430,22 @@ class Producer {
   /// Each lane finds rows that its warp is to copy, and copies the ends for which they have no room until they are
   /// shifted. (Handed round by shuffles, they would make the whole producer spill.)
   template <int kRows>
-  __device__ void find_rows(const View& from, int dim, int end, const PackedPosition* positions,
-                            const TileOrigin& origin) const {
+  __device__ void find_rows(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
+                            const std::int64_t* offsets, const TileOrigin& origin) const {
+    bool all_exist = positions != nullptr && offsets != nullptr;
+#pragma unroll
+    for (int a = 0; a < 3; ++a) {
+      const TiledAxis& axis = p_.grid.axes[a];
+      all_exist = all_exist && origin.token[a] + (shape.extent[a] - 1) * axis.dilation < axis.extent;
+    }
     const auto thread = static_cast<unsigned>(computed_late(thread_));
 #pragma unroll 1
     for (int row = row_of_warp(thread, thread % 32); row < kRows; row += Config::kProducers) {
-      const std::uint8_t* found = row < end ? find_row(from, row, positions, origin) : nullptr;
+      const std::uint8_t* found = nullptr;
+      if (row < shape.volume) {
+        found = all_exist ? address_of(from, token_offset(from, origin.batch, origin.token, origin.head) + offsets[row])
+                          : find_row(from, row, positions, origin);
+      }
       shared_.found_rows[next_][row] = found;
       if (kFillsChunks && p_.copied_bytes < 8) {
         copy_pieces<1, 0, 0>(shared_address(&shared_.row_end[next_][row]), found, Config::kChunks * 128, dim);
@@ -484,8 +499,11 @@ class Producer {
       }
     }
     if (!exists) return nullptr;
-    const std::int64_t offset = token_offset(from, origin.batch, token, origin.head);
-    return reinterpret_cast<const std::uint8_t*>(static_cast<const Element*>(from.data) + offset);
+    return address_of(from, token_offset(from, origin.batch, token, origin.head));
+  }
+
+  __device__ static const std::uint8_t* address_of(const View& from, std::int64_t element) {
+    return reinterpret_cast<const std::uint8_t*>(static_cast<const Element*>(from.data) + element);
   }
 
   /// A lane's units of a row, one every `kStep` bytes, `left` to the row's end; zeros where there is no row.
@@ -566,11 +584,15 @@ class Producer {
 
   /// Threads' copies arrive late: a tile is announced when the next one is on its way.
   __device__ void publish(Barrier* full) {
-    if (p_.by_copy_engine) return;
+    if constexpr (kByCopyEngine) return;
     close_copies();
     copied(next_).full = full;
     next_ ^= 1;
     ++unannounced_;
+  }
+
+  __device__ void announce_all() {
+    while (unannounced_ > 0) announce();
   }
 
   /// Announces the tile that has been on its way for longest.

@@ -47,6 +47,7 @@ struct TileShape {
   int box[3];         ///< positions that one copy moves
   int order[3];       ///< the axes, first that along which neighbors are next to each other
   int volume;         ///< rows that hold tokens
+  int copies;         ///< that fill the tile
 
   TileShape() = default;
 
@@ -67,13 +68,11 @@ struct TileShape {
         *next++ = a;
       }
     }
+    copies = volume / (box[0] * box[1] * box[2]);
   }
 
   /// The position along `axis`, relative to the tile, of a row that holds a token.
   VICINAL_HOST_DEVICE constexpr int position(int axis, int row) const { return row / row_stride[axis] % extent[axis]; }
-
-  /// Copies that fill the tile.
-  VICINAL_HOST_DEVICE constexpr int copies() const { return volume / (box[0] * box[1] * box[2]); }
 };
 
 /// A row's position in its tile along the three axes, in one word; rows without a token are beyond every position.
