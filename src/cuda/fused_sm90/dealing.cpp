@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -17,7 +18,9 @@ constexpr double kClearly = 1.05;
 std::vector<int> column_tiles(const TiledGrid& grid, RowKind rows, int axis_number) {
   const TiledAxis& axis = grid.axes[axis_number];
   std::vector<int> counts;
-  counts.reserve(axis.groups * axis.tiles);
+  const int groups = axis.groups;
+  const int tiles = axis.tiles;
+  counts.reserve(static_cast<std::size_t>(groups) * static_cast<std::size_t>(tiles));
   for (int group = 0; group < axis.groups; ++group) {
     const bool as_before = group > 0 && axis.members(group) == axis.members(group - 1);
     for (int i = 0; i < axis.tiles; ++i) {
@@ -41,7 +44,9 @@ std::vector<float> item_seconds(const TiledGrid& grid, const AxisCounts& counts,
   int group[3];
   const auto loop = [&](int number) {
     const int a = grid.loop_axis(number);
-    return std::span(counts[a]).subspan(group[a] * grid.axes[a].tiles, grid.axes[a].tiles);
+    const int count = grid.axes[a].tiles;
+    const auto tiles = static_cast<std::size_t>(count);
+    return std::span(counts[a]).subspan(static_cast<std::size_t>(group[a]) * tiles, tiles);
   };
   for (group[0] = 0; group[0] < grid.axes[0].groups; ++group[0]) {
     for (group[1] = 0; group[1] < grid.axes[1].groups; ++group[1]) {
@@ -63,7 +68,7 @@ std::vector<float> item_seconds(const TiledGrid& grid, const AxisCounts& counts,
 
 /// When the last of `places` blocks ends that take items in turns. `of_head` are the seconds of a head's items.
 double end_of_turns(std::span<const float> of_head, int items, int places) {
-  std::array<float, kMostBlocks * kMultiprocessors> busy{};
+  std::array<float, std::size_t{kMostBlocks} * kMultiprocessors> busy{};
   std::size_t next = 0;
   int first_block = 0;  // of those of a turn: they move on by one place (`Producer::run`)
   for (int first = 0; first < items; first += places) {

@@ -4,7 +4,9 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -141,6 +143,8 @@ bool has_few_items(const Problem& grid, Method method) {
 std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
   const bool few = has_few_items(grid, method);
   std::vector<Estimate> found = best_tilings(grid, method, few ? std::max(count, kFewTilings) : count);
+  std::vector<std::size_t> order(found.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
   if (few) {
     double least = std::numeric_limits<double>::infinity();
     for (Estimate& estimate : found) {
@@ -148,11 +152,11 @@ std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t coun
       estimate.seconds = cost(grid, method, estimate.tiling).seconds;
       least = std::min(least, estimate.seconds);
     }
-    std::ranges::stable_sort(found, {}, &Estimate::seconds);
+    std::ranges::sort(order, {}, [&](std::size_t i) { return std::pair(found[i].seconds, i); });
   }
-  found.resize(std::min(count, found.size()));
-  std::vector<Tiling> tilings(found.size());
-  std::ranges::transform(found, tilings.begin(), &Estimate::tiling);
+  order.resize(std::min(count, order.size()));
+  std::vector<Tiling> tilings(order.size());
+  std::ranges::transform(order, tilings.begin(), [&](std::size_t i) { return found[i].tiling; });
   return tilings;
 }
 
