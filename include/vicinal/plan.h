@@ -57,7 +57,7 @@ struct Cost {
   double bytes = 0;                  ///< to and from memory, each tensor once
   double seconds = 0;                ///< the model's estimate, used to rank kernels on one machine
   double masked_multiply_adds = 0;   ///< of those visited: in key tiles that some query sees in part; 0: unknown
-  double work_items = 0;             ///< that multiprocessors take in turns; 0: unknown
+  double work_items = 0;             ///< that multiprocessors take one by one; 0: unknown
 };
 
 /// A kernel that could not be used, and why.

@@ -7,10 +7,15 @@
 #include <span>
 #include <vector>
 
+#include "cuda/fused_sm90/classes.h"
+
 namespace vicinal::cuda::sm90 {
 namespace {
 
 constexpr int kMostBlocks = 4;  // of a multiprocessor
+constexpr bool has_room(const KernelClass& size) { return size.blocks <= kMostBlocks; }
+static_assert(std::ranges::all_of(kForwardClasses, has_room) && std::ranges::all_of(kForwardPairsClasses, has_room) &&
+              std::ranges::all_of(kBackwardClasses, has_room) && std::ranges::all_of(kOnePassClasses, has_room));
 /// So much longer turns have to take for the device to deal; items that differ by less are taken to be alike.
 constexpr double kClearly = 1.05;
 

@@ -34,7 +34,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
   static constexpr int kBlock = kChunk;  // queries, and elements of the head dim, of a warpgroup's block of dQ
   static constexpr int kBlocksOfQueries = Config::kColumns / kBlock;
   static_assert(kBlocksOfQueries * Config::kChunks == Config::kWarpgroups);
-  static_assert(Config::kStages == 2 && Config::kValueLag == 0);  // one ring for keys, values and dS^T
+  static_assert(Config::kStages == 2 && Config::kValueLag == 0);  // one ring; the places of dS^T and dQ count on it
   static constexpr int kSumChunksOfBlock = kBlock / kSumChunk;
 
  public:

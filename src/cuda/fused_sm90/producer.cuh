@@ -45,9 +45,10 @@ class Producer {
 
   __device__ void run() {
     if (kByCopyEngine && warp() >= kRoles) return;
-    // In each turn blocks take items that follow each other, so that they share halos, and move on by one place from
-    // turn to turn: where an axis is cut into few parts, a block would get the same one, and perhaps the longest, every
-    // time. Not by more: those that are neighbors pass over the same tokens at the same time and should stay neighbors.
+    // A block takes one item where the device deals them out (dealing.h). Else in each turn blocks take items that
+    // follow each other, so that they share halos, and move on by one place from turn to turn: where an axis is cut
+    // into few parts, a block would get the same one, and perhaps the longest, every time. Not by more: those that are
+    // neighbors pass over the same tokens at the same time and should stay neighbors.
     constexpr int kStep = 1;
     const int blocks = static_cast<int>(gridDim.x);
     int place = static_cast<int>(blockIdx.x);
@@ -269,7 +270,7 @@ class Producer {
   /// Has dQ of the last tile of a stage, which consumers laid out before they gave the stage back, added to the sums in
   /// memory; and tells them when that of the tile before, which was added a tile ago, has made way.
   __device__ void add_sums(const RingPosition<Config::kStages>& ring) const {
-    static_assert(Config::kStages == 2);
+    static_assert(Config::kStages == 2 && Config::kProducers == 128);
     if (warp() == 3 && elect_lane()) {
       auto& gradients = shared_.query_gradients;
       const int (&place)[4] = gradients.place[ring.stage + Config::kStages * (ring.phase ^ 1)];

@@ -156,8 +156,8 @@ struct WorkItem {
 
   VICINAL_HOST_DEVICE WorkItem(const TiledGrid& grid, int item) {
     // Tiles fastest, so that those which run together share the columns of their halos. The split axis last: they pass
-    // over their halos along it, and want the same part of it at the same time. Long items of a head come first, so
-    // that what is left for the last blocks is short.
+    // over their halos along it, and want the same part of it at the same time. Along causal axes long items of
+    // a head come first, so that what is left for the last blocks is short.
     int at[3];
     for (int loop = 2; loop >= 0; --loop) {
       const TiledAxis& axis = grid.axes[grid.loop_axis(loop)];
