@@ -55,11 +55,13 @@ class Consumer {
   }
 
   /// Of this warpgroup's four.
-  __device__ static int warp() { return thread_number_late() / 32 % 4; }
+  __device__ static int warp() { return static_cast<int>(static_cast<unsigned>(thread_number_late()) / 32 % 4); }
 
   /// The first of this thread's rows, or the second.
   __device__ int row(int i) const { return row(i, warp()); }
-  __device__ int row(int i, int warp) const { return warp * 16 + i * 8 + computed_late(lane_) / 4; }
+  __device__ int row(int i, int warp) const {
+    return warp * 16 + i * 8 + static_cast<int>(static_cast<unsigned>(computed_late(lane_)) / 4);
+  }
 
   /// Of one of them in the box; those without a token see what the first row does.
   __device__ PackedPosition position(int i) const {
@@ -155,58 +157,65 @@ class Consumer {
   /// Writes the rows of the box, each multiplied by a factor, to one of the views, whose vectors have `dim` elements.
   __device__ void write_rows(const Place& place, int view, const float (&sums)[kSums], const float (&factor)[2],
                              int dim) {
-    write_rows(place, view, dim, [&](int i) { return sums[i] * factor[i / 2 % 2]; });
+    write_rows(place, view, dim, [&](int i) {
+      return packed<Element>(sums[i] * factor[i / 2 % 2], sums[i + 1] * factor[i / 2 % 2]);
+    });
   }
 
-  /// The same, where value(i) is what is written of this thread's sum i; those of all heads in a row one after the
-  /// other, and `dim` for all of them.
-  template <class Value>
-  __device__ void write_rows(const Place& place, int view, int dim, Value value) {
-    // On the way out lane l writes piece l % 8 of rows l / 8, l / 8 + 4, ...
-    const int lane = computed_late(lane_);
-    const int warp = Consumer::warp();
+  /// The same, where pair(i) is what is written of this thread's sums i and i + 1; those of all heads in a row one after
+  /// the other, and `dim` for all of them.
+  ///
+  /// They go through shared memory, a chunk at a time, so that lanes write 16 bytes that follow each other: lane l piece
+  /// l % 8 of rows l / 8, l / 8 + 4, ... What it waits for is asked for all at once, as nothing else goes on meanwhile.
+  template <class Pair>
+  __device__ void write_rows(const Place& place, int view, int dim, Pair pair) {
     constexpr int kWidth = 8;
     constexpr int kPasses = 4;
+    constexpr int kPairs = Config::kHeads * kSums / 2;
+    const auto thread = static_cast<unsigned>(thread_number_late());
+    const unsigned lane = thread % 32;
+    const unsigned first = thread / 32 % 4 * 16;  // row of this warp
+    const unsigned row = first + lane / 8;        // of the first pass
+    bool exists[kPasses];
     Element* to[kPasses];
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
-      const int r = warp * 16 + pass * 4 + lane / 8;
-      to[pass] = is_member(shared_.row_position[r], place.members)
-                     ? static_cast<Element*>(p_.rows[view].data) + offset_of(place, view, r) + lane % 8 * kWidth
-                     : nullptr;
+      exists[pass] = is_member(shared_.row_position[row + 4 * pass], place.members);
+      to[pass] = static_cast<Element*>(p_.rows[view].data) + offset_of(place, view, row + 4 * pass) + lane % 8 * kWidth;
     }
-    const auto& output = shared_.output[0][warpgroup_];
+    const std::uint32_t rows = shared_address(&shared_.output[0][warpgroup_][0][0]);
+    const std::uint32_t laid = rows + (first + lane % 16) * 128 + (lane / 16 ^ lane % 8) * 16;
+    const std::uint32_t read = rows + row * 128 + (lane % 8 ^ lane / 8) * 16;
 #pragma unroll
     for (int chunk = 0; chunk < Config::kChunks; ++chunk) {
       __syncwarp();
 #pragma unroll
-      for (int j = 0; j < 8 && (chunk * 8 + j) * 4 < Config::kHeads * kSums; ++j) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int o = (chunk * 8 + j) * 4 + 2 * i;
-          const int r = lane / 4 + 8 * i;
-          store_shared(shared_address(&output[warp * 16 + r][(j ^ r % 8) * 16 + lane % 4 * 4]),
-                       packed<Element>(value(o), value(o + 1)));
-        }
+      for (int j = 0; j < 16 && chunk * 16 + j < kPairs; j += 4) {
+        const int o = (chunk * 16 + j) * 2;
+        store_matrices(laid ^ j * 8, pair(o), pair(o + 2), pair(o + 4), pair(o + 6));
       }
       __syncwarp();
-      const int columns = dim - chunk * kChunk - lane % 8 * kWidth;  // from this piece on
+      const int columns = dim - chunk * kChunk - static_cast<int>(lane % 8) * kWidth;  // from this piece on
       if (columns <= 0) continue;
+      if (p_.wide_stores) {
+        uint4 piece[kPasses];
 #pragma unroll
-      for (int pass = 0; pass < kPasses; ++pass) {
-        if (to[pass] == nullptr) continue;
-        const int r = pass * 4 + lane / 8;
-        store_piece(to[pass] + chunk * kChunk,
-                    load_shared_16(shared_address(&output[warp * 16 + r][(lane % 8 ^ r % 8) * 16])), columns);
+        for (int pass = 0; pass < kPasses; ++pass) piece[pass] = load_shared_16((read ^ pass % 2 * 64) + pass * 512);
+#pragma unroll
+        for (int pass = 0; pass < kPasses; ++pass) {
+          if (exists[pass]) store_global(to[pass] + chunk * kChunk, piece[pass]);
+        }
+      } else {
+#pragma unroll
+        for (int pass = 0; pass < kPasses; ++pass) {
+          if (!exists[pass]) continue;
+          store_elements(to[pass] + chunk * kChunk, load_shared_16((read ^ pass % 2 * 64) + pass * 512), columns);
+        }
       }
     }
   }
 
-  __device__ void store_piece(Element* to, uint4 words, int columns) const {
-    if (p_.wide_stores) {
-      *reinterpret_cast<uint4*>(to) = words;
-      return;
-    }
+  __device__ static void store_elements(Element* to, uint4 words, int columns) {
     const std::uint32_t word[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
     for (int e = 0; e < 8; ++e) {

@@ -288,13 +288,14 @@ class ForwardConsumer : Consumer<Config> {
         const int r = this->row(0) + (second ? 8 : 0);
         if (Base::is_member(shared_.row_position[r], place.members)) {
           const std::int64_t at = this->offset_of(place, 1, r) + head * (p_.rows[1].head_stride / kHeads);
-          static_cast<float*>(p_.rows[1].data)[at] = (bound + log2f(total)) * kLn2;
+          static_cast<float*>(p_.rows[1].data)[at] = (bound + __log2f(total)) * kLn2;
         }
       }
     }
     this->write_rows(place, 0, p_.dim_v, [&](int i) {
       const int head = i / kSums;
-      return output_[head][i % kSums] * inverse[head][i / 2 % 2];
+      const float factor = inverse[head][i / 2 % 2];
+      return packed<Element>(output_[head][i % kSums] * factor, output_[head][i % kSums + 1] * factor);
     });
   }
 

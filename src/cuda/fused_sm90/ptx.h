@@ -178,6 +178,12 @@ __device__ inline void store_shared(std::uint32_t to, float4 floats) {
                "f"(floats.w)
                : "memory");
 }
+/// 16 bytes of global memory, which the compiler would write word by word from an array.
+__device__ inline void store_global(void* to, uint4 words) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.x), "r"(words.y), "r"(words.z),
+               "r"(words.w)
+               : "memory");
+}
 /// Four 8 x 8 matrices of elements of 16 bits, as operands of products lie in registers; lane l gives the address of
 /// row l % 8 of matrix l / 8.
 __device__ inline void store_matrices(std::uint32_t to, std::uint32_t a, std::uint32_t b, std::uint32_t c,
