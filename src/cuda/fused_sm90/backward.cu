@@ -48,14 +48,12 @@ std::size_t delta_bytes(const Problem& grid) {
 }
 
 /// What passes over keys read and write.
-Parameters over_keys(const Problem& grid, const Tiling& tiling, const BackwardViews& t, const View& delta) {
+Parameters over_keys(const Problem& grid, const Tiling& tiling, const BackwardViews& t) {
   Parameters keys = parameters_of(
       grid, tiling, RowKind::keys,
       {.row = {t.key, t.value}, .key = t.query, .value = t.grad_output, .extra_key = {}, .extra_value = {}});
   keys.rows[0] = t.grad_key;
   keys.rows[1] = t.grad_value;
-  keys.logsumexp = t.logsumexp;
-  keys.delta = delta;
   keys.wide_stores = has_wide_rows(t.grad_key, grid.dim) && has_wide_rows(t.grad_value, grid.dim_v);
   return keys;
 }
@@ -86,7 +84,9 @@ void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t,
   queries.rows[2] = delta;
   queries.wide_stores = has_wide_rows(t.grad_query, grid.dim);
 
-  const Parameters keys = over_keys(grid, tiling, t, delta);
+  Parameters keys = over_keys(grid, tiling, t);
+  keys.statistics[0] = t.logsumexp;
+  keys.statistics[1] = delta;
   const std::size_t instance = instance_of(kBackwardClasses, grid, queries.grid.warpgroups);
   const auto dealing = [&](const Parameters& p, RowKind rows) {
     return dealing_of(grid, tiling, p.grid, Method::backward, kBackwardClasses[instance], rows);
@@ -100,16 +100,20 @@ void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t,
 }
 
 std::size_t backward_one_pass_workspace(const Problem& grid, const Tiling&) {
-  return delta_bytes(grid) + query_sums_bytes(grid);
+  return 2 * delta_bytes(grid) + query_sums_bytes(grid);
 }
 
 void backward_one_pass(const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {
-  const View delta = delta_view(grid, execution.workspace);
-  compute_delta(grid, t, delta, execution.stream);
+  auto* memory = static_cast<std::byte*>(execution.workspace);
+  Parameters keys = over_keys(grid, tiling, t);
+  for (View& bias : keys.statistics) {
+    bias = delta_view(grid, memory);
+    memory += delta_bytes(grid);
+  }
+  compute_biases(grid, t, keys.statistics[0], keys.statistics[1], execution.stream);
 
-  void* sums = static_cast<std::byte*>(execution.workspace) + delta_bytes(grid);
+  void* sums = memory;
   clear_query_sums(grid, sums, execution.stream);
-  Parameters keys = over_keys(grid, tiling, t, delta);
   keys.query_sums = query_sums(grid, keys.grid.columns, sums);
   const std::size_t instance = instance_of(kOnePassClasses, grid, keys.grid.warpgroups);
   const Dealing dealing =

@@ -104,8 +104,8 @@ struct alignas(16) CopiedTile {
 /// Of a query, where it is a column.
 template <int kColumns>
 struct ColumnStatistics {
-  float logsumexp[kColumns];
-  float delta[kColumns];  ///< rowsum(dO O) - dLSE
+  float of_weight[kColumns];    ///< logsumexp; where sums of dQ are in memory, weight_bias
+  float of_gradient[kColumns];  ///< delta; or gradient_bias (delta.h)
 };
 
 /// What warpgroups give each other, and memory, where sums of dQ are in memory.

@@ -137,6 +137,13 @@ class Consumer {
       return table[(axis > 0 ? extent[0] : 0) + (axis > 1 ? extent[1] : 0) + at[r].along(axis)];
     };
     shared_.masks.visible(p_.grid, shared_.tile[ring_.stage][warpgroup_], seen, lane_ % 4, visible_);
+    if constexpr (Config::kSumsQueries) {  // sums over rows
+      const std::uint32_t members = shared_.item[row_ring_.stage][warpgroup_].members;
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        if (!is_member(shared_.row_position[row(r)], members)) visible_[r] = 0;
+      }
+    }
   }
 
   /// Whether the row of a score, of this thread's registers, sees its column; where the tile is touched.

@@ -1,6 +1,7 @@
 #include "cuda/fused_sm90/delta.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "cuda/common/grid.h"
@@ -20,7 +21,11 @@ struct DeltaParameters {
   int dim_v;
   Strided<const Element, Index> output, grad_output;
   Strided<const float, Index> grad_logsumexp;
-  float* delta;  // [B, H, tokens]
+  float* delta;  // [B, H, tokens], times delta_factor
+  float delta_factor;
+  Strided<const float, Index> logsumexp;
+  float* weight_bias;  // [B, H, tokens]; null where it is not wanted
+  float weight_shift;
 };
 
 /// Sums in the same order whether or not rows are aligned, and read 16 bytes at a time.
@@ -56,19 +61,34 @@ __global__ void __launch_bounds__(kThreads) delta_kernel(const DeltaParameters<E
     if (lane != 0 || !exists) continue;
     if (p.grad_logsumexp.data != nullptr) sum -= *p.grad_logsumexp.row(at);
     const Index token = row / p.rows.heads - at.batch * p.tokens;
-    p.delta[(at.batch * p.rows.heads + at.head) * p.tokens + token] = sum;
+    const Index query = (at.batch * p.rows.heads + at.head) * p.tokens + token;
+    p.delta[query] = sum * p.delta_factor;
+    if (p.weight_bias == nullptr) continue;
+    constexpr float kLog2E = 1.44269504088896341F;
+    p.weight_bias[query] = fmaf(*p.logsumexp.row(at), -kLog2E, p.weight_shift);
   }
 }
 
+/// What is computed.
+struct Results {
+  float* delta;
+  float* weight_bias = nullptr;
+};
+
 template <class Element, class Index, bool kWide>
-void launch(const Problem& grid, const BackwardViews& t, const View& delta, void* stream) {
+void launch(const Problem& grid, const BackwardViews& t, const Results& results, void* stream) {
+  const int shift = results.weight_bias == nullptr ? 0 : weight_shift(grid.dtype);
   const DeltaParameters<Element, Index> p{.rows = cuda::Rows<Index>(grid, grid.heads),
                                           .tokens = static_cast<Index>(grid.tokens()),
                                           .dim_v = static_cast<int>(grid.dim_v),
                                           .output = Strided<const Element, Index>(t.output),
                                           .grad_output = Strided<const Element, Index>(t.grad_output),
                                           .grad_logsumexp = Strided<const float, Index>(t.grad_logsumexp),
-                                          .delta = static_cast<float*>(delta.data)};
+                                          .delta = results.delta,
+                                          .delta_factor = results.weight_bias == nullptr ? 1.0F : -std::ldexp(1.0F, -shift),
+                                          .logsumexp = Strided<const float, Index>(t.logsumexp),
+                                          .weight_bias = results.weight_bias,
+                                          .weight_shift = static_cast<float>(shift)};
   const Launcher launcher(grid, stream);
   const std::int64_t rows = grid.batch * grid.tokens() * grid.heads;
   const unsigned blocks = launcher.blocks((rows + kThreads / kLanes - 1) / (kThreads / kLanes), kThreads);
@@ -76,13 +96,22 @@ void launch(const Problem& grid, const BackwardViews& t, const View& delta, void
 }
 
 template <class Element>
-void compute(const Problem& grid, const BackwardViews& t, const View& delta, void* stream) {
+void compute(const Problem& grid, const BackwardViews& t, const Results& results, void* stream) {
   const Reach reach = Reach(grid)
                           .rows(t.output, grid.heads, grid.dim_v, true)
                           .rows(t.grad_output, grid.heads, grid.dim_v, true)
                           .rows(t.grad_logsumexp, grid.heads, 1, false)
+                          .rows(t.logsumexp, grid.heads, 1, false)
                           .items(grid.batch * grid.tokens() * grid.heads);
-  reach.choose([&]<class Index, bool kWide> { launch<Element, Index, kWide>(grid, t, delta, stream); });
+  reach.choose([&]<class Index, bool kWide> { launch<Element, Index, kWide>(grid, t, results, stream); });
+}
+
+void compute(const Problem& grid, const BackwardViews& t, const Results& results, void* stream) {
+  if (grid.dtype == DType::fp16) {
+    compute<Half>(grid, t, results, stream);
+  } else {
+    compute<Bfloat>(grid, t, results, stream);
+  }
 }
 
 }  // namespace
@@ -102,11 +131,14 @@ View delta_view(const Problem& grid, void* workspace) {
 }
 
 void compute_delta(const Problem& grid, const BackwardViews& tensors, const View& delta, void* stream) {
-  if (grid.dtype == DType::fp16) {
-    compute<Half>(grid, tensors, delta, stream);
-  } else {
-    compute<Bfloat>(grid, tensors, delta, stream);
-  }
+  compute(grid, tensors, {.delta = static_cast<float*>(delta.data)}, stream);
+}
+
+void compute_biases(const Problem& grid, const BackwardViews& tensors, const View& weight_bias,
+                    const View& gradient_bias, void* stream) {
+  compute(grid, tensors,
+          {.delta = static_cast<float*>(gradient_bias.data), .weight_bias = static_cast<float*>(weight_bias.data)},
+          stream);
 }
 
 }  // namespace vicinal::cuda::sm90

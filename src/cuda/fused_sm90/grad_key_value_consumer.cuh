@@ -3,6 +3,7 @@
 // A consumer warpgroup of the fused Hopper backward pass over keys: 64 rows of dK and dV, or of one of them.
 
 #include "cuda/fused_sm90/consumer.cuh"
+#include "cuda/fused_sm90/delta.h"
 
 namespace vicinal::cuda::sm90 {
 
@@ -25,9 +26,7 @@ class GradKeyValueConsumer : protected Consumer<Config> {
   using typename Base::Element, typename Base::Place;
   static constexpr bool kHasKey = Config::kPass != Pass::grad_value;
   static constexpr bool kHasValue = Config::kPass != Pass::grad_key;
-  /// Weights, at most 1, are kept times 2^kShift: in fp16 those below 2^-14 would lose digits, and a key that every
-  /// query hardly sees would have nothing else.
-  static constexpr int kShift = ElementTraits<Element>::kDType == DType::fp16 ? 11 : 0;
+  static constexpr int kShift = weight_shift(ElementTraits<Element>::kDType);
   static constexpr float kUnshifted = 1.0F / (1 << kShift);
   /// Whether registers hold weights in float beside the sums; else dS is made of rounded ones.
   static constexpr bool kKeepsWeights =
@@ -158,13 +157,12 @@ class GradKeyValueConsumer : protected Consumer<Config> {
     const float scale = p_.sign * p_.log2_scale;
 #pragma unroll
     for (int j = 0; j < kScores / 4; ++j) {
-      const float2 pair = load_shared_pair(shared_address(&shared_.statistics[stage].logsumexp[column(j)]));
-      const float first = fmaf(pair.x, kLog2E, -kShift);
-      const float second = fmaf(pair.y, kLog2E, -kShift);
+      float2 bias = load_shared_pair(shared_address(&shared_.statistics[stage].of_weight[column(j)]));
+      if constexpr (!Config::kSumsQueries) bias = {fmaf(bias.x, -kLog2E, kShift), fmaf(bias.y, -kLog2E, kShift)};
 #pragma unroll
       for (int s = 4 * j; s < 4 * j + 4; s += 2) {
-        scores_[s] = exp2_approximate(fmaf(scores_[s], scale, -first));
-        scores_[s + 1] = exp2_approximate(fmaf(scores_[s + 1], scale, -second));
+        scores_[s] = exp2_approximate(fmaf(scores_[s], scale, bias.x));
+        scores_[s + 1] = exp2_approximate(fmaf(scores_[s + 1], scale, bias.y));
       }
     }
     take_weights();
@@ -186,14 +184,14 @@ class GradKeyValueConsumer : protected Consumer<Config> {
   __device__ void differentiate(int stage) {
 #pragma unroll
     for (int j = 0; j < kScores / 4; ++j) {
-      float2 delta = load_shared_pair(shared_address(&shared_.statistics[stage].delta[column(j)]));
-      delta = {delta.x * kUnshifted, delta.y * kUnshifted};
+      float2 bias = load_shared_pair(shared_address(&shared_.statistics[stage].of_gradient[column(j)]));
+      if constexpr (!Config::kSumsQueries) bias = {bias.x * -kUnshifted, bias.y * -kUnshifted};
 #pragma unroll
       for (int s = 4 * j; s < 4 * j + 4; s += 2) {
         float2 weights{scores_[s], scores_[s + 1]};
         if constexpr (!kKeepsWeights) weights = unpacked<Element>(weights_[s / 2]);
-        grad_scores_[s / 2] = packed<Element>(weights.x * fmaf(grad_weights_[s], kUnshifted, -delta.x),
-                                              weights.y * fmaf(grad_weights_[s + 1], kUnshifted, -delta.y));
+        grad_scores_[s / 2] = packed<Element>(weights.x * fmaf(grad_weights_[s], kUnshifted, bias.x),
+                                              weights.y * fmaf(grad_weights_[s + 1], kUnshifted, bias.y));
       }
     }
   }

@@ -17,9 +17,6 @@ class GradientsConsumer;
 /// memory and from there, when the producer sees that all have given the tile back, added to the sums by the copy
 /// engine, in whichever order tiles come: results differ in their last bits from run to run.
 ///
-/// S and dP start from what is subtracted from them, -logsumexp / scale and -delta, while their registers are free and
-/// nothing waits for it.
-///
 /// Warpgroups meet once for each tile, when their dS^T is there, and lay down the next when both have multiplied. Those
 /// that do not need a tile take part with zeros.
 template <class Config>
@@ -69,23 +66,21 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
           __shfl_sync(~0U, ring_.stage, 0);  // of keys and values; so the compiler sees that lanes share it
       warpgroup_ = computed_late(warpgroup_);
       this->await_keys();
-      start(scores_, shared_.statistics[stage].logsumexp, p_.logsumexp_factor);
-      this->begin_scores(scores_, 0, shared_.key[stage], true);
+      this->begin_scores(scores_, 0, shared_.key[stage]);
       wait_for_products<1>();  // of the dK before, whose operand makes way
       pin(grad_key_);
       if (t > 0) release(shared_.key_empty[stage ^ 1]);
-      start(grad_weights_, shared_.statistics[stage].delta, -1);
       shared_.value_full[stage].wait(ring_.phase);
-      this->begin_scores(grad_weights_, 1, shared_.value[stage], true);
+      this->begin_scores(grad_weights_, 1, shared_.value[stage]);
       this->find_visible();
       wait_for_products<1>();
       pin(scores_);
-      soften();
+      this->soften(stage);
       pin(weights_);
       this->begin_sums(grad_value_, weights_, shared_.value[stage]);
       wait_for_products<1>();
       pin(grad_weights_);
-      differentiate();
+      this->differentiate(stage);
       share_grad_scores(stage);
       wait_for_products<0>();  // of dV, whose operand's registers dQ takes
       pin(grad_value_);
@@ -102,34 +97,6 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     pin(grad_key_);
     release(shared_.key_empty[ring_.stage ^ 1]);
     await_scores_read();
-  }
-
-  /// Each column's sums start from a number of its own.
-  __device__ void start(float (&sums)[kScores], const float (&of_column)[Config::kColumns], float factor) const {
-#pragma unroll
-    for (int j = 0; j < kScores / 4; ++j) {
-      const float2 pair = load_shared_pair(shared_address(&of_column[this->column(j)]));
-      sums[4 * j] = sums[4 * j + 2] = pair.x * factor;
-      sums[4 * j + 1] = sums[4 * j + 3] = pair.y * factor;
-    }
-  }
-
-  /// Scores less logsumexp become weights.
-  __device__ void soften() {
-    const float scale = p_.sign * p_.log2_scale;
-#pragma unroll
-    for (float& score : scores_) score = exp2_approximate(fmaf(score, scale, Base::kShift));
-    this->take_weights();
-  }
-
-  /// dP less delta become gradients of scores.
-  __device__ void differentiate() {
-#pragma unroll
-    for (int s = 0; s < kScores; s += 2) {
-      const float2 weights = unpacked<Element>(weights_[s / 2]);
-      grad_scores_[s / 2] = packed<Element>(weights.x * Base::kUnshifted * grad_weights_[s],
-                                            weights.y * Base::kUnshifted * grad_weights_[s + 1]);
-    }
   }
 
   /// Takes part in tiles that none of the warpgroup's rows see.
@@ -161,26 +128,19 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
     shared_.query_gradients.scores_read[before].wait(ring_.phase ^ before);
   }
 
-  /// Lays dS^T, zeros for rows without a token, where all warpgroups find it, and waits for theirs.
+  /// Lays dS^T where all warpgroups find it, and waits for theirs.
   __device__ void share_grad_scores(int stage) {
-    const std::uint32_t members = shared_.item[row_ring_.stage][warpgroup_].members;
-    std::uint32_t holds_token[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      holds_token[i] = Base::is_member(shared_.row_position[this->row(i, warp_)], members) ? ~0U : 0;
-    }
-    const int lane = computed_late(lane_);
-    const int row = warp_ * 16 + lane % 16;
-    const int piece = lane / 16;
+    const auto lane = static_cast<unsigned>(computed_late(lane_));
+    const unsigned row = static_cast<unsigned>(warp_) * 16 + lane % 16;
+    const unsigned piece = lane / 16;
     await_scores_read();
 #pragma unroll
     for (int chunk = 0; chunk < kBlocksOfQueries; ++chunk) {
-      const std::uint32_t to = shared_address(&shared_.output[chunk][warpgroup_][row][0]);
+      const std::uint32_t to = shared_address(&shared_.output[chunk][warpgroup_][row][(piece ^ row % 8) * 16]);
 #pragma unroll
-      for (int pieces = 0; pieces < kChunk / 8; pieces += 2) {
+      for (unsigned pieces = 0; pieces < kChunk / 8; pieces += 2) {
         const std::uint32_t* scores = grad_scores_ + 2 * (8 * chunk + pieces);
-        store_matrices(to + ((pieces + piece) ^ (row % 8)) * 16, scores[0] & holds_token[0], scores[1] & holds_token[1],
-                       scores[2] & holds_token[0], scores[3] & holds_token[1]);
+        store_matrices(to ^ pieces * 16, scores[0], scores[1], scores[2], scores[3]);
       }
     }
     fence_async_proxy();
@@ -212,32 +172,23 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
 
   /// Lays the block of dQ out for the copy engine, when that has read those of two tiles before.
   ///
-  /// Elements 8 j + 2 l + {0, 1} and 8 (j + 1) + 2 l + {0, 1} of a row, j even, which lane l of four holds, are laid
-  /// side by side (query_sums.h). Of two rows next to each other one starts with the first half of its 128 bytes, the
-  /// other with the second, so that no two lanes want the same bank.
+  /// A thread's sums are 32 bits of rows of 16 bytes, as the matrices are that an instruction stores: of 8 elements the
+  /// even ones come first (query_sums.h).
   __device__ void lay_out_grad_query(int stage) {
     release(shared_.query_gradients.scores_read[stage]);
     // Said of stages in turn, beginning with the second, where nothing was before the first tile.
     shared_.query_gradients.sums_read[stage].wait(ring_.phase ^ stage ^ 1);
-    const int lane = computed_late(lane_);
-    const int odd = lane / 4 % 2;
+    const auto lane = static_cast<unsigned>(computed_late(lane_));
+    const unsigned row = static_cast<unsigned>(query_block() * kBlock + warp_ * 16) + lane / 16 * 8 + lane % 8;
+    const unsigned byte = (lane / 8 % 2 ^ lane % 8) * 16;
+    const std::uint32_t to =
+        shared_address(&shared_.query_gradients.sums[stage][dim_block() * kSumChunksOfBlock][row][byte]);
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = query_block() * kBlock + warp_ * 16 + 8 * i + lane / 4;
-#pragma unroll
-      for (int chunk = 0; chunk < kSumChunksOfBlock; ++chunk) {
-        const std::uint32_t to =
-            shared_address(&shared_.query_gradients.sums[stage][dim_block() * kSumChunksOfBlock + chunk][row][0]);
-        const float* first = grad_query() + 16 * chunk + 2 * i;
-        const float* second = first + 8;
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const bool is_second = (half ^ odd) != 0;
-          const float4 sums{is_second ? second[0] : first[0], is_second ? second[1] : first[1],
-                            is_second ? second[4] : first[4], is_second ? second[5] : first[5]};
-          store_shared(to + (((half ^ odd) * 4 + lane % 4) ^ (lane / 4)) * 16, sums);
-        }
-      }
+    for (int j = 0; j < kBlock / 8; ++j) {
+      const float* sums = grad_query() + 4 * j;
+      constexpr int kEights = kSumChunk / 8;
+      store_matrices((to ^ j % kEights * 32) + j / kEights * Config::kColumns * 128, __float_as_uint(sums[0]),
+                     __float_as_uint(sums[1]), __float_as_uint(sums[2]), __float_as_uint(sums[3]));
     }
     fence_async_proxy();
     __syncwarp();

@@ -121,7 +121,6 @@ Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows
   const double scale = grid.effective_scale();
   p.scale = static_cast<float>(scale);
   p.log2_scale = static_cast<float>(std::abs(scale) * kLog2OfE);
-  p.logsumexp_factor = static_cast<float>(-1 / scale);
   p.sign = scale > 0 ? 1.0F : -1.0F;
   if (p.log2_scale < std::numeric_limits<float>::min()) {  // 0 times a masked score would be NaN
     p.log2_scale = static_cast<float>(kLog2OfE);

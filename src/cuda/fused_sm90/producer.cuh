@@ -235,12 +235,17 @@ class Producer {
                             TileNote (&notes)[kWarpgroups], Barrier& full) const {
     const bool masked = number < share.tiles() && !along.unmasked.contains(tile);
     const int axes = static_cast<int>(__ballot_sync(~0U, masked) >> (3 * warpgroup_) & 7);
+    bool gaps = false;  // matter where columns are summed over rows: dQ gets nothing from them
+    if constexpr (Config::kSumsQueries) {
+      const bool filled = along.rows.size() == p_.grid.axes[axis_].row_box;
+      gaps = p_.grid.rows.volume < kWarpgroupRows || (~__ballot_sync(~0U, filled) >> (3 * warpgroup_) & 7) != 0;
+    }
     if (lane_ < 3 * kWarpgroups) {
       TileNote& note = notes[warpgroup_];
       note.begin[axis_] = tile * p_.grid.axes[axis_].column_tile;
       if (axis_ == 0) {
-        note.what =
-            TileNote::make(p_.grid, share, number, Config::kColumns, axes) | (p_.sign != 1.0F ? TileNote::kSigned : 0);
+        note.what = TileNote::make(p_.grid, share, number, Config::kColumns, axes) |
+                    (p_.sign != 1.0F ? TileNote::kSigned : 0) | (gaps ? TileNote::kGaps : 0);
       }
     }
     __syncwarp();
@@ -329,8 +334,8 @@ class Producer {
         const std::int64_t offset = exists ? token_offset(view, origin.batch, token, origin.head) : 0;
         copy_4(shared_address(&target), static_cast<const float*>(view.data) + offset, bytes);
       };
-      copy(to.logsumexp[i], p_.logsumexp);
-      copy(to.delta[i], p_.delta);
+      copy(to.of_weight[i], p_.statistics[0]);
+      copy(to.of_gradient[i], p_.statistics[1]);
     }
     if constexpr (kByCopyEngine) full.arrive_after_copies();
   }

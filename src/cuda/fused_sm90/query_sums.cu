@@ -63,15 +63,14 @@ __global__ void __launch_bounds__(kThreads) round_kernel(const RoundParameters<E
       const Index index = at.token[a] / p.dilation[a];
       from.token[a] = (at.token[a] - index * p.dilation[a]) * p.members[a] + index;
     }
-    // Pairs of the first eight of 16 elements alternate with those of the second eight.
-    const float* sums = p.sums.row(from) + piece / 2 * 16 + piece % 2 * 2;
+    // Of 8 elements the even ones come first.
+    const auto* sums = reinterpret_cast<const float4*>(p.sums.row(from) + piece * kPiece);
+    const float4 even = sums[0];
+    const float4 odd = sums[1];
+    const float in_order[kPiece] = {even.x, odd.x, even.y, odd.y, even.z, odd.z, even.w, odd.w};
     Pack<Element, kPiece> result;
 #pragma unroll
-    for (int pair = 0; pair < kPiece / 2; ++pair) {
-      const auto two = *reinterpret_cast<const float2*>(sums + 4 * pair);
-      result.values[2 * pair] = narrowed<Element>(two.x * p.scale);
-      result.values[2 * pair + 1] = narrowed<Element>(two.y * p.scale);
-    }
+    for (int e = 0; e < kPiece; ++e) result.values[e] = narrowed<Element>(in_order[e] * p.scale);
     Element* to = p.grad_query.row(at) + piece * kPiece;
     if constexpr (kWide) {
       store(to, result);

@@ -11,8 +11,8 @@ namespace vicinal::cuda::sm90 {
 
 /// Bytes of the sums: float32 [B, H, X', Y', Z', D']. D' is the head dim in whole chunks of kSumChunk elements. Along
 /// an axis the dilation groups follow each other, each with room for as many tokens as the largest has, so that a
-/// tile's queries are neighbors. Of 16 elements, the order is that in which a thread of a matrix product holds them: 0
-/// 1 8 9, 2 3 10 11, 4 5 12 13, 6 7 14 15.
+/// tile's queries are neighbors. Of 8 elements the even ones come first, as matrices of 16 bits are stored that hold
+/// floats.
 std::size_t query_sums_bytes(const Problem& grid);
 
 /// How the kernel adds to sums at `memory` by tiles of the shape of `tile`. Throws `Error` (system) where the driver

@@ -266,7 +266,8 @@ struct Share {
 struct alignas(16) TileNote {
   /// Bits of `what`: 1 << axis where some rows do not see the tile whole along that axis, ...
   static constexpr int kShort = 1 << 3;   ///< ... not all columns hold tokens: bits 8 to 15 count those that do,
-  static constexpr int kSigned = 1 << 4;  ///< scores are to be multiplied by the sign of the scale.
+  static constexpr int kSigned = 1 << 4;  ///< scores are to be multiplied by the sign of the scale,
+  static constexpr int kGaps = 1 << 5;    ///< some rows hold no token, and are to see nothing.
 
   int what;
   int begin[3];  ///< of the tile along each axis, relative to the halo
@@ -281,7 +282,7 @@ struct alignas(16) TileNote {
   }
 
   /// Whether scores are to be changed before the softmax.
-  VICINAL_HOST_DEVICE static constexpr bool touched(int what) { return (what & (kShort | kSigned | 7)) != 0; }
+  VICINAL_HOST_DEVICE static constexpr bool touched(int what) { return (what & (kShort | kSigned | kGaps | 7)) != 0; }
 };
 
 /// Which columns of a tile a thread of the matrix product may keep.
