@@ -395,6 +395,64 @@ TEST(Sm90Planner, SaysWhichProblemsItRefuses) {
   }
 }
 
+TEST(Sm90Planner, RefusesMoreWorkItemsThanAnIntCounts) {
+  constexpr auto kTooMany = " work items; allowed: up to 1073741823";
+  for (const Planner& planner : kPlanners) {
+    const std::int64_t joined = joined_heads(planner.method);
+    Problem p = fitted(padded_to_rank_3(Problem{}), planner.method);
+    p.dtype = DType::fp16;
+    p.dim = p.dim_v = 32;
+    // One token of each head and batch entry.
+    p.batch = std::int64_t{1} << 16;
+    p.heads = p.heads_kv = joined << 14;
+    expect_refusal(planner.supports(p), "1073741824" + std::string(kTooMany));
+    p.heads = p.heads_kv = 3 * joined << 13;
+    expect_refusal(planner.supports(p), "1610612736" + std::string(kTooMany));
+    p.heads_kv = joined;
+    if (planner.method != Method::forward_pairs) expect_refusal(planner.supports(p), kTooMany);
+    p.heads = p.heads_kv = joined * ((std::int64_t{1} << 14) - 1);
+    const Tiling tiling = planner.tiling(p);
+    EXPECT_TRUE(planner.accepts(p, tiling).ok()) << planner.accepts(p, tiling).reason();
+    EXPECT_TRUE(planner.supports(p).ok() || planner.supports(p).reason().find("Hopper") != std::string::npos)
+        << planner.supports(p).reason();
+
+    // Dilation groups of one or two tokens.
+    p.batch = 1;
+    p.heads = p.heads_kv = 8 * joined;
+    p.layout[2] = (std::int64_t{1} << 27) + 1;
+    p.dilation[2] = std::int64_t{1} << 27;
+    expect_refusal(planner.supports(p), "1073741824" + std::string(kTooMany));
+    // As many tokens, but many in a tile.
+    p.dilation[2] = 1;
+    p.window[2] = 64;
+    EXPECT_TRUE(planner.supports(p).ok() || planner.supports(p).reason().find("Hopper") != std::string::npos)
+        << planner.supports(p).reason();
+  }
+}
+
+TEST(Sm90Planner, RefusesTilesThatReachBeyondAnInt) {
+  for (const Planner& planner : kPlanners) {
+    Problem p = fitted(padded_to_rank_3(Problem{}), planner.method);
+    p.dtype = DType::fp16;
+    p.dim = p.dim_v = 64;
+    if (planner.method == Method::forward_pairs) p.dim = p.dim_v = 32;
+    p.layout[2] = (std::int64_t{1} << 26) + 1;
+    p.dilation[2] = std::int64_t{1} << 26;
+    const Tiling planned = planner.tiling(p);
+    EXPECT_TRUE(planner.accepts(p, planned).ok()) << planner.accepts(p, planned).reason();
+    Tiling tiling = planned;
+    tiling.query_tile[2] = 24;  // 3 x 2^29, and the longest axis: less than 2^31
+    EXPECT_TRUE(planner.accepts(p, tiling).ok()) << planner.accepts(p, tiling).reason();
+    tiling.query_tile[2] = 25;
+    expect_refusal(planner.accepts(p, tiling), "tiling.query_tile = 1x1x25 with dilation = 1x1x67108864; allowed: ");
+    tiling = planned;
+    tiling.key_tile[2] = 24;
+    EXPECT_TRUE(planner.accepts(p, tiling).ok()) << planner.accepts(p, tiling).reason();
+    tiling.key_tile[2] = 25;
+    expect_refusal(planner.accepts(p, tiling), "tiling.key_tile = 1x1x25 with dilation = 1x1x67108864; allowed: ");
+  }
+}
+
 TEST(Sm90Planner, SaysWhichTilesItRefuses) {
   for (const Planner& planner : kPlanners) {
     const Problem p = fitted(headline_3d(), planner.method);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <numeric>
 #include <span>
@@ -115,9 +116,10 @@ double end_of_blocks(std::span<const float> of_head, int items, int places, doub
 }  // namespace
 
 Deal best_deal(const TiledGrid& grid, RowKind rows, int blocks, const BlockCosts& costs) {
+  assert(grid.items > 0 && "the planner refuses more items than an int counts");
   const int places = blocks * kMultiprocessors;
   const Deal of_equal_items{Dealing::in_turns, unevenness_of_turns(grid.items, places)};
-  if (grid.items == 0 || grid.items > kMostUnevenItems) return of_equal_items;
+  if (grid.items > kMostUnevenItems) return of_equal_items;
 
   AxisCounts counts;
   double most_over_mean = 1;  // tiles of an item

@@ -34,19 +34,44 @@ const KernelClass* class_of(const Problem& grid, Method method, std::int64_t war
 
 std::int64_t volume(const Shape& tile) { return tile[0] * tile[1] * tile[2]; }
 
-Status supports(const Problem& grid, std::int64_t most_dim) {
+/// The heads, and at least one batch entry, as work items have them.
+Problem joined(Problem grid, Method method) {
+  grid.batch = std::max<std::int64_t>(grid.batch, 1);
+  grid.heads /= joined_heads(method);
+  grid.heads_kv /= joined_heads(method);
+  return grid;
+}
+
+constexpr std::int64_t kMostTokens = std::numeric_limits<std::int32_t>::max() / 4;  // along an axis
+
+/// Kernels count items in 32 bits, and blocks step beyond the last. There are at least as many query heads as key
+/// heads.
+Status has_room_for_items(const Problem& grid, Method method, const Tiling& tiling) {
+  constexpr std::int64_t kMostItems = std::numeric_limits<std::int32_t>::max() / 2;
+  const std::int64_t items = work_items(joined(grid, method), tiling);
+  if (items <= kMostItems) return {};
+  return Status::refuse(fmt::format("{} work items; allowed: up to {}", items, kMostItems));
+}
+
+Status supports(const Problem& grid, Method method) {
+  const std::int64_t most_dim = classes_of(method).back().dim;
   if (grid.dtype != DType::fp16 && grid.dtype != DType::bf16) {
     return Status::refuse(fmt::format("dtype = {}; allowed: fp16, bf16", name_of(grid.dtype)));
   }
   if (std::max(grid.dim, grid.dim_v) > most_dim) {
     return Status::refuse(fmt::format("dim = {}, dim_v = {}; allowed: up to {}", grid.dim, grid.dim_v, most_dim));
   }
-  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() / 4;
-  if (std::ranges::max(grid.layout) > kMost || grid.extra_kv > kMost) {
-    return Status::refuse(fmt::format("an axis of more than {} tokens", kMost));
+  if (std::ranges::max(grid.layout) > kMostTokens || grid.extra_kv > kMostTokens) {
+    return Status::refuse(fmt::format("an axis of more than {} tokens", kMostTokens));
   }
-  if (grid.batch * grid.heads * grid.tokens() > kMost * kWarpgroupRows / 8) {
+  if (grid.batch * grid.heads * grid.tokens() > kMostTokens * kWarpgroupRows / 8) {
     return Status::refuse("batch * heads * tokens is too large for 32-bit work items");
+  }
+  // Where tiles of one token each would not be too many, no others are.
+  constexpr Tiling kOneToken{.query_tile = {1, 1, 1}, .key_tile = {1, 1, 1}};
+  if (!has_room_for_items(grid, method, kOneToken).ok()) {
+    const Tiling planned = best_tilings(grid, method, 1).front().tiling;
+    if (Status s = has_room_for_items(grid, method, planned); !s.ok()) return s;
   }
   const int major = compute_capability_major(grid.device.index);
   if (major != 9) return Status::refuse(fmt::format("compute capability {}.x; allowed: 9.x (Hopper)", major));
@@ -64,11 +89,17 @@ Status accepts(const Problem& grid, Method method, const Tiling& tiling) {
     return Status::refuse(fmt::format("tiling.rows = {}, tiling.columns = {}; allowed for such blocks: {}, {}",
                                       tiling.rows, tiling.columns, kWarpgroupRows, size->columns));
   }
-  constexpr std::int64_t kMostItems = std::numeric_limits<std::int32_t>::max() / 2;  // blocks step beyond the last
-  if (const std::int64_t items = work_items(grid, tiling); items > kMostItems) {
-    return Status::refuse(fmt::format("{} work items; allowed: up to {}", items, kMostItems));
+  // Of tokens behind a tile's first, which kernels add up in 32 bits.
+  constexpr std::int64_t kMostPassedOver = std::numeric_limits<std::int32_t>::max() - kMostTokens;
+  for (const auto& [name, tile] : {std::pair("query_tile", tiling.query_tile), {"key_tile", tiling.key_tile}}) {
+    for (int a = 0; a < 3; ++a) {
+      if (tile[a] * grid.dilation[a] <= kMostPassedOver) continue;
+      return Status::refuse(
+          fmt::format("tiling.{} = {} with dilation = {}; allowed: products along an axis of up to {}", name,
+                      fmt::join(tile, "x"), fmt::join(grid.dilation, "x"), kMostPassedOver));
+    }
   }
-  return {};
+  return has_room_for_items(grid, method, tiling);
 }
 
 /// Multiply-adds of a pass, for `pairs` pairs of slots.
@@ -81,14 +112,6 @@ double multiply_adds_of_pass(const Problem& grid, Method method, const KernelCla
   const double backward = multiply_adds(grid, Operation::backward, pairs);
   if (rows == RowKind::queries) return backward - forward;
   return products_over_keys(method, size) == 4 ? 2 * forward : backward;
-}
-
-/// The heads, and at least one batch entry, as work items have them.
-Problem joined(Problem grid, Method method) {
-  grid.batch = std::max<std::int64_t>(grid.batch, 1);
-  grid.heads /= joined_heads(method);
-  grid.heads_kv /= joined_heads(method);
-  return grid;
 }
 
 Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
@@ -162,7 +185,7 @@ std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t coun
 
 }  // namespace
 
-Status forward_supports(const Problem& grid) { return supports(grid, kForwardClasses.back().dim); }
+Status forward_supports(const Problem& grid) { return supports(grid, Method::forward); }
 
 Status forward_pairs_supports(const Problem& grid) {
   constexpr std::int64_t kDim = kForwardPairsClasses.front().dim;
@@ -173,10 +196,10 @@ Status forward_pairs_supports(const Problem& grid) {
     return Status::refuse(
         fmt::format("heads = {}, heads_kv = {}; allowed: the same even number", grid.heads, grid.heads_kv));
   }
-  return supports(grid, kDim);
+  return supports(grid, Method::forward_pairs);
 }
 
-Status backward_supports(const Problem& grid) { return supports(grid, kBackwardClasses.back().dim); }
+Status backward_supports(const Problem& grid) { return supports(grid, Method::backward); }
 
 Status backward_one_pass_supports(const Problem& grid) {
   if (grid.extra_kv > 0) return Status::refuse(fmt::format("extra_kv = {}; allowed: 0", grid.extra_kv));
@@ -184,7 +207,7 @@ Status backward_one_pass_supports(const Problem& grid) {
   if (std::abs(grid.effective_scale()) < kLeastScale) {
     return Status::refuse(fmt::format("scale = {}; allowed: magnitudes from {}", grid.effective_scale(), kLeastScale));
   }
-  return supports(grid, kOnePassClasses.back().dim);
+  return supports(grid, Method::backward_one_pass);
 }
 
 Status forward_accepts(const Problem& grid, const Tiling& tiling) { return accepts(grid, Method::forward, tiling); }
