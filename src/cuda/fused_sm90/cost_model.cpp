@@ -4,7 +4,8 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <vector>
+#include <span>
+#include <type_traits>
 
 #include "core/tiling.h"
 
@@ -134,21 +135,22 @@ Dealing dealing_of(const Problem& grid, const Tiling& tiling, const TiledGrid& i
     Launch launch;
     Dealing dealing;
   };
+  // Neither memory from the heap nor anything to be done when a thread ends.
   constexpr std::size_t kMost = 16;
-  thread_local std::vector<Memory> memories;
-  thread_local std::size_t oldest = 0;
+  static_assert(std::is_trivially_destructible_v<Memory>);
+  thread_local constinit std::array<Memory, kMost> memories{};
+  thread_local constinit std::size_t count = 0;
+  thread_local constinit std::size_t oldest = 0;
 
   const Launch launch{grid, tiling, method, rows};
-  const auto known = std::ranges::find(memories, launch, &Memory::launch);
-  if (known != memories.end()) return known->dealing;
-  const Memory memory{launch, deal_of(items, method, size, rows).dealing};
-  if (memories.size() < kMost) {
-    memories.push_back(memory);
-  } else {
-    memories[oldest] = memory;
-    oldest = (oldest + 1) % kMost;
-  }
-  return memory.dealing;
+  const auto remembered = std::span(memories).first(count);
+  const auto known = std::ranges::find(remembered, launch, &Memory::launch);
+  if (known != remembered.end()) return known->dealing;
+  const Dealing dealing = deal_of(items, method, size, rows).dealing;
+  memories[oldest] = {launch, dealing};
+  oldest = (oldest + 1) % kMost;
+  count = std::min(count + 1, kMost);
+  return dealing;
 }
 
 CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size)
