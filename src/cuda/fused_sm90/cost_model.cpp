@@ -112,6 +112,24 @@ int products_over_keys(Method method, const KernelClass& size) {
   return method == Method::backward && size.dim <= 128 ? 4 : 5;
 }
 
+Problem joined(Problem grid, Method method) {
+  grid.batch = std::max<std::int64_t>(grid.batch, 1);
+  grid.heads /= joined_heads(method);
+  grid.heads_kv /= joined_heads(method);
+  return grid;
+}
+
+bool has_few_items(const Problem& grid, Method method) {
+  const Problem items = joined(grid, method);
+  return std::ranges::any_of(classes_of(method), [&](const KernelClass& size) {
+    const std::int64_t rows = std::int64_t{kMostUnevenItems} * size.warpgroups * kWarpgroupRows;
+    return size.dim == class_dim_of(grid, method) && std::ranges::any_of(passes_of(method), [&](RowKind kept) {
+             const std::int64_t heads = kept == RowKind::queries ? items.heads : items.heads_kv;
+             return items.batch * heads * items.tokens() <= rows;
+           });
+  });
+}
+
 Deal deal_of(const TiledGrid& grid, Method method, const KernelClass& size, RowKind rows) {
   const ClassCosts& costs = class_costs(method, size);
   const double share = share_of(method, size, rows);
@@ -228,7 +246,9 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   if (spill_seconds_ > 0) {
     // Memory that is busy for about as long hinders the rest: the fourth root of the sum of fourth powers.
     const double spilled = work.loaded * tile.volume * spill_seconds_;
-    seconds = std::sqrt(std::hypot(seconds * seconds, spilled * spilled));
+    const double square = seconds * seconds;
+    const double of_spilled = spilled * spilled;
+    seconds = std::sqrt(std::sqrt(square * square + of_spilled * of_spilled));
   }
   return seconds + launch_seconds_;
 }

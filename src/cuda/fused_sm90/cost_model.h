@@ -35,6 +35,9 @@ inline int class_dim_of(const Problem& grid, Method method) {
   return class_dim(classes_of(method), std::max(grid.dim, grid.dim_v));
 }
 
+/// The heads, and at least one batch entry, as work items have them.
+Problem joined(Problem grid, Method method);
+
 /// What is kept in each pass that they make, of which there are at most kMostPasses.
 inline constexpr std::size_t kMostPasses = 2;
 std::span<const RowKind> passes_of(Method method);
@@ -42,6 +45,9 @@ std::span<const RowKind> passes_of(Method method);
 /// Of the backward kernels where rows are keys: S, dP, dV and dK, and dQ if there is no other pass, or, where registers
 /// do not hold both gradients, S, dP and dK and then S and dV. Where rows are queries they are three: S, dP and dQ.
 int products_over_keys(Method method, const KernelClass& size);
+
+/// Whether a problem may have so few items in some pass that it matters how much they differ.
+bool has_few_items(const Problem& grid, Method method);
 
 /// How a launch over `grid`, which has that kind of rows, is best dealt out.
 Deal deal_of(const TiledGrid& grid, Method method, const KernelClass& size, RowKind rows);
@@ -70,6 +76,21 @@ class CostModel {
   /// Where the items of the pass of that number are alike.
   [[nodiscard]] double idling_of_turns(std::size_t pass, double items) const {
     return idling(unevenness_of_turns(passes_[pass].item_heads * items, places_));
+  }
+  /// However they differ.
+  [[nodiscard]] double least_idling(std::size_t pass, double items) const {
+    const double all_items = passes_[pass].item_heads * items;
+    if (all_items > kMostUnevenItems) return idling(unevenness_of_turns(all_items, places_));
+    return idling(std::max(1.0, places_ / all_items));
+  }
+  /// Where they may not be: the longest needs `longest` tiles, and the mean of all `mean`.
+  [[nodiscard]] double idling_of_items(std::size_t pass, double items, double longest, double mean) const {
+    const PassCosts& costs = passes_[pass];
+    const double all_items = costs.item_heads * items;
+    if (all_items > kMostUnevenItems) return idling(unevenness_of_turns(all_items, places_));
+    const double item = costs.item / (costs.tile * warpgroups_);  // in tiles
+    const double over_mean = (longest + item) / (mean + item);
+    return idling(unevenness_of_items(all_items, places_, over_mean));
   }
   /// Of the pass of that number, with `idling` for the items of the work.
   [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const;

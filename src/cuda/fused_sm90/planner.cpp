@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
@@ -33,14 +32,6 @@ const KernelClass* class_of(const Problem& grid, Method method, std::int64_t war
 }
 
 std::int64_t volume(const Shape& tile) { return tile[0] * tile[1] * tile[2]; }
-
-/// The heads, and at least one batch entry, as work items have them.
-Problem joined(Problem grid, Method method) {
-  grid.batch = std::max<std::int64_t>(grid.batch, 1);
-  grid.heads /= joined_heads(method);
-  grid.heads_kv /= joined_heads(method);
-  return grid;
-}
 
 constexpr std::int64_t kMostTokens = std::numeric_limits<std::int32_t>::max() / 4;  // along an axis
 
@@ -151,35 +142,45 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   return cost;
 }
 
-/// Whether a problem may have so few items that it matters how much they differ.
-bool has_few_items(const Problem& grid, Method method) {
-  const bool keeps_queries = passes_of(method).front() == RowKind::queries;
-  const std::int64_t heads = (keeps_queries ? grid.heads : grid.heads_kv) / joined_heads(method);
-  return std::ranges::any_of(classes_of(method), [&](const KernelClass& size) {
-    const std::int64_t rows = std::int64_t{kMostUnevenItems} * size.warpgroups * kWarpgroupRows;
-    return size.dim == class_dim_of(grid, method) && grid.batch * heads * grid.tokens() <= rows;
-  });
+/// The seconds of an estimate with every item played, of which `left` is that much less afterwards.
+double played(const Problem& grid, const Problem& items, Method method, const Estimate& estimate, int& left) {
+  const KernelClass& size = *class_of(grid, method, volume(estimate.tiling.block));
+  const CostModel model(grid, method, size);
+  const std::span<const RowKind> passes = passes_of(method);
+  std::array<double, kMostPasses> idling{};
+  for (std::size_t pass = 0; pass < passes.size(); ++pass) {
+    const TiledGrid tiled(items, estimate.tiling, passes[pass]);
+    idling[pass] = model.idling(deal_of(tiled, method, size, passes[pass]).unevenness);
+    if (tiled.items <= kMostUnevenItems) left -= tiled.items;
+  }
+  return model.seconds(std::span(estimate.works).first(passes.size()), estimate.tiling.key_tile, idling);
 }
 
-/// The search takes items to be alike. Where they may not be, the next tilings are looked at, with what they are; where
-/// one is wanted, until they would take longer even if their items were alike.
+/// The search only estimates how evenly items come to blocks. Where they are few, the next tilings are looked at, with
+/// what they are; where one is wanted, until they would take clearly longer.
 std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
+  constexpr double kClearly = 1.05;
+  constexpr int kMostPlayed = 3000;  // items, 3 ns each
   const bool few = has_few_items(grid, method);
   std::vector<Estimate> found = best_tilings(grid, method, few ? std::max(count, kFewTilings) : count);
-  std::vector<std::size_t> order(found.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
   if (few) {
+    const Problem items = joined(grid, method);
+    int left = kMostPlayed;
     double least = std::numeric_limits<double>::infinity();
+    std::size_t looked_at = 0;
     for (Estimate& estimate : found) {
-      if (count == 1 && estimate.seconds >= least) break;
-      estimate.seconds = cost(grid, method, estimate.tiling).seconds;
+      if (count == 1 && (estimate.seconds >= least * kClearly || left <= 0)) break;
+      estimate.seconds = played(grid, items, method, estimate, left);
       least = std::min(least, estimate.seconds);
+      ++looked_at;
     }
-    std::ranges::sort(order, {}, [&](std::size_t i) { return std::pair(found[i].seconds, i); });
+    found.resize(looked_at);
+    // Of equal ones those first that the search prefers.
+    std::ranges::sort(found, {}, [](const Estimate& e) { return std::pair(e.seconds, -e.tiling.key_tile[2]); });
   }
-  order.resize(std::min(count, order.size()));
-  std::vector<Tiling> tilings(order.size());
-  std::ranges::transform(order, tilings.begin(), [&](std::size_t i) { return found[i].tiling; });
+  found.resize(std::min(count, found.size()));
+  std::vector<Tiling> tilings(found.size());
+  std::ranges::transform(found, tilings.begin(), &Estimate::tiling);
   return tilings;
 }
 

@@ -19,6 +19,7 @@ struct Work {
   double loaded = 1;    ///< tiles that some warpgroup needs
   double visited = 1;   ///< (warpgroup, tile) pairs
   double unmasked = 1;  ///< those in which all tokens of the box and all of the tile see each other
+  double longest = 1;   ///< the most tiles that some item needs
 
   Work& operator*=(const Work& other);
 };
@@ -37,6 +38,8 @@ class Spans {
     double items = 0;                  ///< blocks of them
     float tokens = 0;                  ///< (box, token that some of it sees) pairs: tiles are not visited less often
     float common = 0;                  ///< (box, token that all of it see) pairs: no more tiles are unmasked
+    std::int32_t longest = 0;          ///< the most tokens that a block sees
+    float halos = 0;                   ///< (block, token that it sees) pairs
     std::uint32_t begin = 0, end = 0;  ///< their spans
   };
   /// Of blocks of `boxes` boxes of `box` tokens.
