@@ -200,7 +200,7 @@ class Search {
       all_extents_ += boxes_.extents[a].size();
     }
     rows_.resize(spans_.size() * kMostWarpgroups * all_extents_);
-    visits_.reserve(8192);
+    visits_.reserve(2048);
     visits_.resize(1);
   }
 
