@@ -59,6 +59,10 @@ constexpr double kLone = 0.62;
 /// Masks of tiles that leave columns over take this much longer: one more word to look up. It hardly does more than to
 /// decide between tilings that are equal otherwise.
 constexpr double kShortMask = 1.03;
+/// What a tile takes less that is not masked where no row of the box holds a token, forward from head dim 96 on, as a
+/// share of `tile`: nothing but zeros is multiplied, and the card's power binds.
+constexpr double kEmptyRows = 0.25;
+constexpr int kLeastDimOfEmptyRows = 96;
 /// As an event before and one behind it see it: filling the first stages and writing the last rows too, by the number
 /// of warpgroups. Forward alone; of each pass of several kernels, which hide some of it from each other.
 constexpr std::array kForwardLaunchSeconds{15.4e-6, 21.9e-6};
@@ -222,7 +226,8 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
                tile,
                item_share * costs.mask * heads * kSeconds,
                item_share * costs.item * item_heads * kSeconds,
-               tile * kLone};
+               tile * kLone,
+               method == Method::forward && size.dim >= kLeastDimOfEmptyRows ? tile * kEmptyRows : 0};
   }
 }
 
@@ -241,7 +246,9 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;
   const double copies = work.loaded * tile.copies * copy_seconds_;
   const double lone = std::max(work.loaded * warpgroups_ - work.visited, 0.0);
-  const double busy = visited * costs.tile + masked * costs.mask + lone * costs.lone + work.items * costs.item;
+  const double empty = tile.full ? work.unmasked * empty_rows(work.rows) : 0;
+  const double busy =
+      visited * costs.tile + masked * costs.mask + lone * costs.lone + work.items * costs.item - empty * costs.empty;
   double seconds = std::max({busy * idling, bytes, copies});
   if (spill_seconds_ > 0) {
     // Memory that is busy for about as long hinders the rest: the fourth root of the sum of fourth powers.

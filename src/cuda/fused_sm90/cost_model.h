@@ -98,10 +98,10 @@ class CostModel {
   struct Bound {
     double fixed, visit;
   };
-  /// Where at most `unmasked` pairs are not masked.
-  [[nodiscard]] Bound bound(std::size_t pass, double items, double idling, double unmasked) const {
+  /// Where at most `unmasked` pairs are not masked, of boxes of that many rows.
+  [[nodiscard]] Bound bound(std::size_t pass, double items, double idling, double unmasked, double rows) const {
     const PassCosts& costs = passes_[pass];
-    const double fixed = (items * costs.item - unmasked * costs.mask) * idling;
+    const double fixed = (items * costs.item - unmasked * (costs.mask + empty_rows(rows) * costs.empty)) * idling;
     const double visit = (costs.tile + costs.mask) * idling;
     if (spill_seconds_ == 0) return {fixed + launch_seconds_, visit};
     // (a^4 + b^4)^(1/4) is at least (a + b) / 2^(3/4), and not much more where a and b are about equal. Tiles are taken
@@ -127,8 +127,11 @@ class CostModel {
   struct PassCosts {
     RowKind rows;
     double item_heads;  ///< heads and batch entries that have items of their own
-    double tile, mask, item, lone;
+    double tile, mask, item, lone, empty;
   };
+  /// The share of rows that hold no token.
+  [[nodiscard]] static double empty_rows(double rows) { return 1 - rows / kWarpgroupRows; }
+
   const Problem& grid_;
   std::int64_t columns_, extra_kv_;
   double places_, warpgroups_;

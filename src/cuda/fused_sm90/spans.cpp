@@ -29,6 +29,7 @@ Work& Work::operator*=(const Work& other) {
   visited *= other.visited;
   unmasked *= other.unmasked;
   longest *= other.longest;
+  rows *= other.rows;
   return *this;
 }
 
@@ -74,7 +75,9 @@ double Spans::blocks(int axis, std::int64_t block) const {
 }
 
 Spans::Boxes Spans::add(int axis, std::int64_t box, std::int64_t boxes) {
-  Boxes sum{.items = blocks(axis, box * boxes), .begin = static_cast<std::uint32_t>(spans_.size())};
+  Boxes sum{.items = blocks(axis, box * boxes),
+            .rows = static_cast<float>(box),
+            .begin = static_cast<std::uint32_t>(spans_.size())};
   for (const Groups& groups : axes_[axis]) {
     if (groups.count > 0) add_groups(groups, static_cast<int>(box), static_cast<int>(boxes), most_blocks_[axis], sum);
   }
@@ -182,7 +185,7 @@ void Spans::add_tiles(const Boxes& boxes, std::span<const float> reciprocals, fl
 
 Work Spans::work(const Boxes& boxes, std::int64_t tile) const {
   const double reciprocal = 1.0 / static_cast<double>(tile);
-  Work sum{boxes.items, 0, 0, 0, static_cast<double>(quotient_up(boxes.longest, reciprocal))};
+  Work sum{boxes.items, 0, 0, 0, static_cast<double>(quotient_up(boxes.longest, reciprocal)), boxes.rows};
   for (const Span& span : std::span(spans_).subspan(boxes.begin, boxes.end - boxes.begin)) {
     const double weight = span.weight;
     const int unmasked = quotient(span.common_end, reciprocal) - quotient_up(span.common_begin, reciprocal);

@@ -20,6 +20,7 @@ struct Work {
   double visited = 1;   ///< (warpgroup, tile) pairs
   double unmasked = 1;  ///< those in which all tokens of the box and all of the tile see each other
   double longest = 1;   ///< the most tiles that some item needs
+  double rows = 1;      ///< tokens of a box
 
   Work& operator*=(const Work& other);
 };
@@ -36,6 +37,7 @@ class Spans {
   /// All boxes of one size along an axis.
   struct Boxes {
     double items = 0;                  ///< blocks of them
+    float rows = 0;                    ///< tokens of each
     float tokens = 0;                  ///< (box, token that some of it sees) pairs: tiles are not visited less often
     float common = 0;                  ///< (box, token that all of it see) pairs: no more tiles are unmasked
     std::int32_t longest = 0;          ///< the most tokens that a block sees
