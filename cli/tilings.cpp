@@ -192,7 +192,7 @@ Study study(const std::string& name, const Plan& chosen, const TilingsArguments&
   };
   const std::vector<Tiling> tilings = tilings_of(chosen, arguments, random);
   // The card has rested meanwhile: its clock is low at first.
-  constexpr bench::MeasureOptions kWarmUp{.warmup_seconds = 20e-3, .budget_seconds = 0, .min_repetitions = 1};
+  constexpr bench::MeasureOptions kWarmUp{.warmup_seconds = 30e-3, .budget_seconds = 0, .min_repetitions = 1};
   bench::measure([&](std::int64_t repetition) { workload.run(repetition); }, kWarmUp, clock);
   Study result{name, {}};
   for (const Tiling& tiling : tilings) {

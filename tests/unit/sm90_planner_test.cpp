@@ -362,7 +362,8 @@ TEST(Sm90Planner, PrefersTilingsThatComeToBlocksEvenly) {
 }
 
 TEST(Sm90Planner, LooksBeyondTilingsThatAreAlike) {
-  // 64 tokens of each head come to as many items as there are multiprocessors, and the longest takes twice the mean.
+  // In the tilings that would be best if items were alike all of them begin at once, and the longest takes twice the
+  // mean.
   Problem p;
   p.rank = 1;
   p.layout = {4708, 1, 1};
