@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <tuple>
 #include <utility>
 
 #include "core/tiling.h"
@@ -179,6 +180,7 @@ class Search {
  public:
   Search(const Problem& grid, Method method)
       : members_(members_of(grid)),
+        forward_(is_forward(method)),
         few_(has_few_items(grid, method)),
         boxes_(boxes_of(grid, method, members_)),
         tiles_(members_) {
@@ -213,7 +215,11 @@ class Search {
     std::vector<Start> starts;
     starts.reserve(2 * kMostStarts);
     for (std::size_t size = 0; size < sizes_.size(); ++size) add_starts(size, most, starts);
-    std::ranges::sort(starts, {}, &Start::least);
+    // Of equal ones always the same: boxes side by side along the first axis forward, along the last one backward,
+    // which were a little faster in most studies.
+    std::ranges::sort(starts, {}, [this](const Start& start) {
+      return std::tuple(start.least, forward_ ? start.axis : 2 - start.axis, start.box);
+    });
     Shortlist best(count);
     for (const Start& start : starts) {
       if (start.least >= best.limit()) break;
@@ -426,6 +432,7 @@ class Search {
   }
 
   PerAxis<int> members_;
+  bool forward_ = true;
   bool few_ = false;  ///< items, so that it may matter how much they differ
   Boxes boxes_;
   Tiles tiles_;
