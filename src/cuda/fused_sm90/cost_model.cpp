@@ -60,7 +60,7 @@ constexpr double kLone = 0.62;
 /// decide between tilings that are equal otherwise.
 constexpr double kShortMask = 1.03;
 /// What a tile takes less that is not masked where no row of the box holds a token, forward from head dim 96 on, as a
-/// share of `tile`: nothing but zeros is multiplied, and the card's power binds.
+/// share of `tile`: nothing but zeros is multiplied, perhaps for less power.
 constexpr double kEmptyRows = 0.25;
 constexpr int kLeastDimOfEmptyRows = 96;
 /// As an event before and one behind it see it: filling the first stages and writing the last rows too, by the number
