@@ -62,6 +62,14 @@ def test_a_study_and_its_record(vicinal: Program, tmp_path: Path) -> None:
         assert study["operation"] == "forward"
         assert study["ratio"] >= 1
         assert 1 <= len(study["tilings"]) <= 9
+        assert study["ratio_at_first"] >= 1
+        again = [tiling for tiling in study["tilings"] if "seconds_in_turns" in tiling]
+        assert len(again) != 1
+        assert len(again) <= 5
+        if again:
+            assert again[0] == study["tilings"][0]
+            fastest = min(tiling["seconds_in_turns"] for tiling in again)
+            assert study["ratio"] == pytest.approx(again[0]["seconds_in_turns"] / fastest)
         for tiling in study["tilings"]:
             assert tiling["seconds"] > 0
             assert tiling["visited_multiply_adds"] >= tiling["masked_multiply_adds"]

@@ -149,6 +149,23 @@ TEST(Sm90Dealing, IsLeftToTheDeviceWhereTurnsAreUneven) {
   EXPECT_LT(shorter.unevenness, 1.2);
 }
 
+TEST(Sm90Dealing, IsEstimatedFromTheLongestItem) {
+  EXPECT_DOUBLE_EQ(unevenness_of_items(66, 132, 1.5), 3);        // all begin at once
+  EXPECT_DOUBLE_EQ(unevenness_of_items(1024, 132, 1), 1.03125);  // alike
+  EXPECT_DOUBLE_EQ(unevenness_of_items(264, 132, 1.5), 1.4);     // in turns two long ones hardly meet
+  EXPECT_GE(unevenness_of_items(140, 132, 4), 4 * 132 / 140.0);  // the longest alone
+  // Against a launch that is played.
+  const Problem causal = problem_of(16384, 16384, true, 8);
+  const Tiling tiling{
+      .query_tile = {1, 1, 64}, .key_tile = {1, 1, 128}, .block = {1, 1, 2}, .rows = kWarpgroupRows, .columns = 128};
+  const BlockCosts costs{1e-6, 1e-6};
+  const TiledGrid grid(causal, tiling, RowKind::queries);
+  const std::vector<double> items = item_seconds(grid, RowKind::queries, costs);
+  const double mean = std::accumulate(items.begin(), items.end(), 0.0) / static_cast<double>(items.size());
+  const double played = best_deal(grid, RowKind::queries, 1, costs).unevenness;
+  EXPECT_NEAR(unevenness_of_items(grid.items, kMultiprocessors, std::ranges::max(items) / mean), played, 0.15 * played);
+}
+
 TEST(Sm90Dealing, LongItemsOfCausalQueriesComeFirst) {
   const Problem problem = problem_of(960, 700, true, 2);
   const Tiling tiling{

@@ -187,7 +187,8 @@ class Model {
   double seconds_of(const CostModel& model, const std::array<Work, 2>& works, const PerAxis<std::int64_t>& tile) const {
     std::array<double, 2> idling{};
     for (std::size_t pass = 0; pass < passes_.size(); ++pass) {
-      idling[pass] = model.idling_of_turns(pass, works[pass].items);
+      const Work& work = works[pass];
+      idling[pass] = model.idling_of_items(pass, work.items, work.longest, work.loaded / work.items);
     }
     return model.seconds(std::span(works).first(passes_.size()), tile, idling);
   }
@@ -213,7 +214,7 @@ class Model {
 
 /// The work along one axis, pair by pair.
 Work count_work(const Problem& grid, int axis, RowKind rows, std::int64_t box, std::int64_t boxes, std::int64_t tile) {
-  Work sum{0, 0, 0, 0};
+  Work sum{0, 0, 0, 0, 0};
   for (std::int64_t group = 0; group < grid.dilation[axis]; ++group) {
     const AxisWindow window = axis_window(grid, axis, group);
     const auto sees = [&](std::int64_t of_box, std::int64_t of_tile) {
@@ -232,7 +233,9 @@ Work count_work(const Problem& grid, int axis, RowKind rows, std::int64_t box, s
     for (std::int64_t block = 0; block < window.members; block += box * boxes) {
       sum.items += 1;
       const Interval halo = seen_by({block, block + box * boxes});
-      sum.loaded += static_cast<double>(ceil_div(halo.size(), tile));
+      const auto loaded = static_cast<double>(ceil_div(halo.size(), tile));
+      sum.loaded += loaded;
+      sum.longest = std::max(sum.longest, loaded);
       for (std::int64_t b = block; b < std::min(block + box * boxes, window.members); b += box) {
         const Interval seen = seen_by({b, b + box});
         for (std::int64_t t = halo.begin; t < halo.end; t += tile) {
@@ -273,6 +276,7 @@ TEST(Sm90CostModel, CountsTheWorkAlongAnAxis) {
       EXPECT_EQ(work.loaded, counted.loaded) << where;
       EXPECT_EQ(work.visited, counted.visited) << where;
       EXPECT_EQ(work.unmasked, counted.unmasked) << where;
+      EXPECT_EQ(work.longest, counted.longest) << where;
     }
   }
 }
@@ -357,6 +361,21 @@ TEST(Sm90Planner, PrefersTilingsThatComeToBlocksEvenly) {
   EXPECT_LE(seconds(backward_one_pass_tiling(p)), seconds(searched.front()));
 }
 
+TEST(Sm90Planner, LooksBeyondTilingsThatAreAlike) {
+  // In the tilings that would be best if items were alike all of them begin at once, and the longest takes twice the
+  // mean.
+  Problem p;
+  p.rank = 1;
+  p.layout = {4708, 1, 1};
+  p.window = {4504, 1, 1};
+  p.causal = {true, false, false};
+  p.heads = p.heads_kv = 4;
+  p.dim = p.dim_v = 64;
+  p.dtype = DType::fp16;
+  p = padded_to_rank_3(p);
+  EXPECT_LT(forward_cost(p, forward_tiling(p)).seconds, 65e-6);  // 99 us once
+}
+
 TEST(Sm90Planner, ChoosesInMicroseconds) {
   // A release build takes 30 us where three axes have many shapes, and 40 us backward; sanitizers cost tenfold.
   for (const Planner& planner : kPlanners) {
@@ -392,6 +411,64 @@ TEST(Sm90Planner, SaysWhichProblemsItRefuses) {
     p.batch = std::int64_t{1} << 20;
     expect_refusal(planner.supports(p), "too large for 32-bit work items");
     if (devices().empty()) expect_refusal(planner.supports(taken), "allowed: 9.x (Hopper)");
+  }
+}
+
+TEST(Sm90Planner, RefusesMoreWorkItemsThanAnIntCounts) {
+  constexpr auto kTooMany = " work items; allowed: up to 1073741823";
+  for (const Planner& planner : kPlanners) {
+    const std::int64_t joined = joined_heads(planner.method);
+    Problem p = fitted(padded_to_rank_3(Problem{}), planner.method);
+    p.dtype = DType::fp16;
+    p.dim = p.dim_v = 32;
+    // One token of each head and batch entry.
+    p.batch = std::int64_t{1} << 16;
+    p.heads = p.heads_kv = joined << 14;
+    expect_refusal(planner.supports(p), "1073741824" + std::string(kTooMany));
+    p.heads = p.heads_kv = 3 * joined << 13;
+    expect_refusal(planner.supports(p), "1610612736" + std::string(kTooMany));
+    p.heads_kv = joined;
+    if (planner.method != Method::forward_pairs) expect_refusal(planner.supports(p), kTooMany);
+    p.heads = p.heads_kv = joined * ((std::int64_t{1} << 14) - 1);
+    const Tiling tiling = planner.tiling(p);
+    EXPECT_TRUE(planner.accepts(p, tiling).ok()) << planner.accepts(p, tiling).reason();
+    EXPECT_TRUE(planner.supports(p).ok() || planner.supports(p).reason().find("Hopper") != std::string::npos)
+        << planner.supports(p).reason();
+
+    // Dilation groups of one or two tokens.
+    p.batch = 1;
+    p.heads = p.heads_kv = 8 * joined;
+    p.layout[2] = (std::int64_t{1} << 27) + 1;
+    p.dilation[2] = std::int64_t{1} << 27;
+    expect_refusal(planner.supports(p), "1073741824" + std::string(kTooMany));
+    // As many tokens, but many in a tile.
+    p.dilation[2] = 1;
+    p.window[2] = 64;
+    EXPECT_TRUE(planner.supports(p).ok() || planner.supports(p).reason().find("Hopper") != std::string::npos)
+        << planner.supports(p).reason();
+  }
+}
+
+TEST(Sm90Planner, RefusesTilesThatReachBeyondAnInt) {
+  for (const Planner& planner : kPlanners) {
+    Problem p = fitted(padded_to_rank_3(Problem{}), planner.method);
+    p.dtype = DType::fp16;
+    p.dim = p.dim_v = 64;
+    if (planner.method == Method::forward_pairs) p.dim = p.dim_v = 32;
+    p.layout[2] = (std::int64_t{1} << 26) + 1;
+    p.dilation[2] = std::int64_t{1} << 26;
+    const Tiling planned = planner.tiling(p);
+    EXPECT_TRUE(planner.accepts(p, planned).ok()) << planner.accepts(p, planned).reason();
+    Tiling tiling = planned;
+    tiling.query_tile[2] = 24;  // 3 x 2^29, and the longest axis: less than 2^31
+    EXPECT_TRUE(planner.accepts(p, tiling).ok()) << planner.accepts(p, tiling).reason();
+    tiling.query_tile[2] = 25;
+    expect_refusal(planner.accepts(p, tiling), "tiling.query_tile = 1x1x25 with dilation = 1x1x67108864; allowed: ");
+    tiling = planned;
+    tiling.key_tile[2] = 24;
+    EXPECT_TRUE(planner.accepts(p, tiling).ok()) << planner.accepts(p, tiling).reason();
+    tiling.key_tile[2] = 25;
+    expect_refusal(planner.accepts(p, tiling), "tiling.key_tile = 1x1x25 with dilation = 1x1x67108864; allowed: ");
   }
 }
 

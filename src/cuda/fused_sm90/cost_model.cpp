@@ -4,7 +4,8 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <vector>
+#include <span>
+#include <type_traits>
 
 #include "core/tiling.h"
 
@@ -58,6 +59,10 @@ constexpr double kLone = 0.62;
 /// Masks of tiles that leave columns over take this much longer: one more word to look up. It hardly does more than to
 /// decide between tilings that are equal otherwise.
 constexpr double kShortMask = 1.03;
+/// What a tile takes less that is not masked where no row of the box holds a token, forward from head dim 96 on, as a
+/// share of `tile`: nothing but zeros is multiplied, perhaps for less power.
+constexpr double kEmptyRows = 0.25;
+constexpr int kLeastDimOfEmptyRows = 96;
 /// As an event before and one behind it see it: filling the first stages and writing the last rows too, by the number
 /// of warpgroups. Forward alone; of each pass of several kernels, which hide some of it from each other.
 constexpr std::array kForwardLaunchSeconds{15.4e-6, 21.9e-6};
@@ -111,6 +116,24 @@ int products_over_keys(Method method, const KernelClass& size) {
   return method == Method::backward && size.dim <= 128 ? 4 : 5;
 }
 
+Problem joined(Problem grid, Method method) {
+  grid.batch = std::max<std::int64_t>(grid.batch, 1);
+  grid.heads /= joined_heads(method);
+  grid.heads_kv /= joined_heads(method);
+  return grid;
+}
+
+bool has_few_items(const Problem& grid, Method method) {
+  const Problem items = joined(grid, method);
+  return std::ranges::any_of(classes_of(method), [&](const KernelClass& size) {
+    const std::int64_t rows = std::int64_t{kMostUnevenItems} * size.warpgroups * kWarpgroupRows;
+    return size.dim == class_dim_of(grid, method) && std::ranges::any_of(passes_of(method), [&](RowKind kept) {
+             const std::int64_t heads = kept == RowKind::queries ? items.heads : items.heads_kv;
+             return items.batch * heads * items.tokens() <= rows;
+           });
+  });
+}
+
 Deal deal_of(const TiledGrid& grid, Method method, const KernelClass& size, RowKind rows) {
   const ClassCosts& costs = class_costs(method, size);
   const double share = share_of(method, size, rows);
@@ -134,21 +157,22 @@ Dealing dealing_of(const Problem& grid, const Tiling& tiling, const TiledGrid& i
     Launch launch;
     Dealing dealing;
   };
+  // Neither memory from the heap nor anything to be done when a thread ends.
   constexpr std::size_t kMost = 16;
-  thread_local std::vector<Memory> memories;
-  thread_local std::size_t oldest = 0;
+  static_assert(std::is_trivially_destructible_v<Memory>);
+  thread_local constinit std::array<Memory, kMost> memories{};
+  thread_local constinit std::size_t count = 0;
+  thread_local constinit std::size_t oldest = 0;
 
   const Launch launch{grid, tiling, method, rows};
-  const auto known = std::ranges::find(memories, launch, &Memory::launch);
-  if (known != memories.end()) return known->dealing;
-  const Memory memory{launch, deal_of(items, method, size, rows).dealing};
-  if (memories.size() < kMost) {
-    memories.push_back(memory);
-  } else {
-    memories[oldest] = memory;
-    oldest = (oldest + 1) % kMost;
-  }
-  return memory.dealing;
+  const auto remembered = std::span(memories).first(count);
+  const auto known = std::ranges::find(remembered, launch, &Memory::launch);
+  if (known != remembered.end()) return known->dealing;
+  const Dealing dealing = deal_of(items, method, size, rows).dealing;
+  memories[oldest] = {launch, dealing};
+  oldest = (oldest + 1) % kMost;
+  count = std::min(count + 1, kMost);
+  return dealing;
 }
 
 CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size)
@@ -202,7 +226,8 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
                tile,
                item_share * costs.mask * heads * kSeconds,
                item_share * costs.item * item_heads * kSeconds,
-               tile * kLone};
+               tile * kLone,
+               method == Method::forward && size.dim >= kLeastDimOfEmptyRows ? tile * kEmptyRows : 0};
   }
 }
 
@@ -221,12 +246,16 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;
   const double copies = work.loaded * tile.copies * copy_seconds_;
   const double lone = std::max(work.loaded * warpgroups_ - work.visited, 0.0);
-  const double busy = visited * costs.tile + masked * costs.mask + lone * costs.lone + work.items * costs.item;
+  const double empty = tile.full ? work.unmasked * empty_rows(work.rows) : 0;
+  const double busy =
+      visited * costs.tile + masked * costs.mask + lone * costs.lone + work.items * costs.item - empty * costs.empty;
   double seconds = std::max({busy * idling, bytes, copies});
   if (spill_seconds_ > 0) {
     // Memory that is busy for about as long hinders the rest: the fourth root of the sum of fourth powers.
     const double spilled = work.loaded * tile.volume * spill_seconds_;
-    seconds = std::sqrt(std::hypot(seconds * seconds, spilled * spilled));
+    const double square = seconds * seconds;
+    const double of_spilled = spilled * spilled;
+    seconds = std::sqrt(std::sqrt(square * square + of_spilled * of_spilled));
   }
   return seconds + launch_seconds_;
 }

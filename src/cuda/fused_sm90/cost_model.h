@@ -35,6 +35,9 @@ inline int class_dim_of(const Problem& grid, Method method) {
   return class_dim(classes_of(method), std::max(grid.dim, grid.dim_v));
 }
 
+/// The heads, and at least one batch entry, as work items have them.
+Problem joined(Problem grid, Method method);
+
 /// What is kept in each pass that they make, of which there are at most kMostPasses.
 inline constexpr std::size_t kMostPasses = 2;
 std::span<const RowKind> passes_of(Method method);
@@ -42,6 +45,9 @@ std::span<const RowKind> passes_of(Method method);
 /// Of the backward kernels where rows are keys: S, dP, dV and dK, and dQ if there is no other pass, or, where registers
 /// do not hold both gradients, S, dP and dK and then S and dV. Where rows are queries they are three: S, dP and dQ.
 int products_over_keys(Method method, const KernelClass& size);
+
+/// Whether a problem may have so few items in some pass that it matters how much they differ.
+bool has_few_items(const Problem& grid, Method method);
 
 /// How a launch over `grid`, which has that kind of rows, is best dealt out.
 Deal deal_of(const TiledGrid& grid, Method method, const KernelClass& size, RowKind rows);
@@ -71,16 +77,31 @@ class CostModel {
   [[nodiscard]] double idling_of_turns(std::size_t pass, double items) const {
     return idling(unevenness_of_turns(passes_[pass].item_heads * items, places_));
   }
+  /// However they differ.
+  [[nodiscard]] double least_idling(std::size_t pass, double items) const {
+    const double all_items = passes_[pass].item_heads * items;
+    if (all_items > kMostUnevenItems) return idling(unevenness_of_turns(all_items, places_));
+    return idling(std::max(1.0, places_ / all_items));
+  }
+  /// Where they may not be: the longest needs `longest` tiles, and the mean of all `mean`.
+  [[nodiscard]] double idling_of_items(std::size_t pass, double items, double longest, double mean) const {
+    const PassCosts& costs = passes_[pass];
+    const double all_items = costs.item_heads * items;
+    if (all_items > kMostUnevenItems) return idling(unevenness_of_turns(all_items, places_));
+    const double item = costs.item / (costs.tile * warpgroups_);  // in tiles
+    const double over_mean = (longest + item) / (mean + item);
+    return idling(unevenness_of_items(all_items, places_, over_mean));
+  }
   /// Of the pass of that number, with `idling` for the items of the work.
   [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const;
   /// What a pass takes at least: `fixed`, and `visit` for each (warpgroup, tile) pair.
   struct Bound {
     double fixed, visit;
   };
-  /// Where at most `unmasked` pairs are not masked.
-  [[nodiscard]] Bound bound(std::size_t pass, double items, double idling, double unmasked) const {
+  /// Where at most `unmasked` pairs are not masked, of boxes of that many rows.
+  [[nodiscard]] Bound bound(std::size_t pass, double items, double idling, double unmasked, double rows) const {
     const PassCosts& costs = passes_[pass];
-    const double fixed = (items * costs.item - unmasked * costs.mask) * idling;
+    const double fixed = (items * costs.item - unmasked * (costs.mask + empty_rows(rows) * costs.empty)) * idling;
     const double visit = (costs.tile + costs.mask) * idling;
     if (spill_seconds_ == 0) return {fixed + launch_seconds_, visit};
     // (a^4 + b^4)^(1/4) is at least (a + b) / 2^(3/4), and not much more where a and b are about equal. Tiles are taken
@@ -106,8 +127,11 @@ class CostModel {
   struct PassCosts {
     RowKind rows;
     double item_heads;  ///< heads and batch entries that have items of their own
-    double tile, mask, item, lone;
+    double tile, mask, item, lone, empty;
   };
+  /// The share of rows that hold no token.
+  [[nodiscard]] static double empty_rows(double rows) { return 1 - rows / kWarpgroupRows; }
+
   const Problem& grid_;
   std::int64_t columns_, extra_kv_;
   double places_, warpgroups_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <numeric>
 #include <span>
@@ -91,21 +92,24 @@ double end_of_turns(std::span<const float> of_head, int items, int places) {
 /// The same where an item begins when any place is free. Time goes by in ticks, for which places need not be sorted.
 double end_of_blocks(std::span<const float> of_head, int items, int places, double latest_end) {
   constexpr int kTicks = 1024;
+  std::array<std::uint16_t, std::size_t{kMostUnevenItems}> ticks;  // of a head's items; rounding evens out among them
+  const auto ticks_per_second = static_cast<float>(kTicks / latest_end);
+  float left_over = 0;
+  for (std::size_t i = 0; i < of_head.size(); ++i) {
+    left_over += of_head[i] * ticks_per_second;
+    ticks[i] = static_cast<std::uint16_t>(left_over);
+    left_over -= static_cast<float>(ticks[i]);
+  }
   std::array<std::uint16_t, kTicks + 2> free{};  // places, by when they are
   free[0] = static_cast<std::uint16_t>(places);
-  const auto ticks_per_second = static_cast<float>(kTicks / latest_end);
-  float left_over = 0;  // of a tick
   int now = 0;
   int end = 0;
   std::size_t next = 0;
   for (int item = 0; item < items; ++item) {
     while (free[now] == 0) ++now;
     --free[now];
-    left_over += of_head[next] * ticks_per_second;
+    const int until = std::min(now + ticks[next], kTicks + 1);
     next = next + 1 == of_head.size() ? 0 : next + 1;
-    const auto ticks = static_cast<int>(left_over);
-    left_over -= static_cast<float>(ticks);
-    const int until = std::min(now + ticks, kTicks + 1);
     ++free[until];
     end = std::max(end, until);
   }
@@ -115,9 +119,10 @@ double end_of_blocks(std::span<const float> of_head, int items, int places, doub
 }  // namespace
 
 Deal best_deal(const TiledGrid& grid, RowKind rows, int blocks, const BlockCosts& costs) {
+  assert(grid.items > 0 && "the planner refuses more items than an int counts");
   const int places = blocks * kMultiprocessors;
   const Deal of_equal_items{Dealing::in_turns, unevenness_of_turns(grid.items, places)};
-  if (grid.items == 0 || grid.items > kMostUnevenItems) return of_equal_items;
+  if (grid.items > kMostUnevenItems) return of_equal_items;
 
   AxisCounts counts;
   double most_over_mean = 1;  // tiles of an item

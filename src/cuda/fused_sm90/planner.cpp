@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
@@ -34,19 +33,36 @@ const KernelClass* class_of(const Problem& grid, Method method, std::int64_t war
 
 std::int64_t volume(const Shape& tile) { return tile[0] * tile[1] * tile[2]; }
 
-Status supports(const Problem& grid, std::int64_t most_dim) {
+constexpr std::int64_t kMostTokens = std::numeric_limits<std::int32_t>::max() / 4;  // along an axis
+
+/// Kernels count items in 32 bits, and blocks step beyond the last. There are at least as many query heads as key
+/// heads.
+Status has_room_for_items(const Problem& grid, Method method, const Tiling& tiling) {
+  constexpr std::int64_t kMostItems = std::numeric_limits<std::int32_t>::max() / 2;
+  const std::int64_t items = work_items(joined(grid, method), tiling);
+  if (items <= kMostItems) return {};
+  return Status::refuse(fmt::format("{} work items; allowed: up to {}", items, kMostItems));
+}
+
+Status supports(const Problem& grid, Method method) {
+  const std::int64_t most_dim = classes_of(method).back().dim;
   if (grid.dtype != DType::fp16 && grid.dtype != DType::bf16) {
     return Status::refuse(fmt::format("dtype = {}; allowed: fp16, bf16", name_of(grid.dtype)));
   }
   if (std::max(grid.dim, grid.dim_v) > most_dim) {
     return Status::refuse(fmt::format("dim = {}, dim_v = {}; allowed: up to {}", grid.dim, grid.dim_v, most_dim));
   }
-  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() / 4;
-  if (std::ranges::max(grid.layout) > kMost || grid.extra_kv > kMost) {
-    return Status::refuse(fmt::format("an axis of more than {} tokens", kMost));
+  if (std::ranges::max(grid.layout) > kMostTokens || grid.extra_kv > kMostTokens) {
+    return Status::refuse(fmt::format("an axis of more than {} tokens", kMostTokens));
   }
-  if (grid.batch * grid.heads * grid.tokens() > kMost * kWarpgroupRows / 8) {
+  if (grid.batch * grid.heads * grid.tokens() > kMostTokens * kWarpgroupRows / 8) {
     return Status::refuse("batch * heads * tokens is too large for 32-bit work items");
+  }
+  // Where tiles of one token each would not be too many, no others are.
+  constexpr Tiling kOneToken{.query_tile = {1, 1, 1}, .key_tile = {1, 1, 1}};
+  if (!has_room_for_items(grid, method, kOneToken).ok()) {
+    const Tiling planned = best_tilings(grid, method, 1).front().tiling;
+    if (Status s = has_room_for_items(grid, method, planned); !s.ok()) return s;
   }
   const int major = compute_capability_major(grid.device.index);
   if (major != 9) return Status::refuse(fmt::format("compute capability {}.x; allowed: 9.x (Hopper)", major));
@@ -64,11 +80,17 @@ Status accepts(const Problem& grid, Method method, const Tiling& tiling) {
     return Status::refuse(fmt::format("tiling.rows = {}, tiling.columns = {}; allowed for such blocks: {}, {}",
                                       tiling.rows, tiling.columns, kWarpgroupRows, size->columns));
   }
-  constexpr std::int64_t kMostItems = std::numeric_limits<std::int32_t>::max() / 2;  // blocks step beyond the last
-  if (const std::int64_t items = work_items(grid, tiling); items > kMostItems) {
-    return Status::refuse(fmt::format("{} work items; allowed: up to {}", items, kMostItems));
+  // Of tokens behind a tile's first, which kernels add up in 32 bits.
+  constexpr std::int64_t kMostPassedOver = std::numeric_limits<std::int32_t>::max() - kMostTokens;
+  for (const auto& [name, tile] : {std::pair("query_tile", tiling.query_tile), {"key_tile", tiling.key_tile}}) {
+    for (int a = 0; a < 3; ++a) {
+      if (tile[a] * grid.dilation[a] <= kMostPassedOver) continue;
+      return Status::refuse(
+          fmt::format("tiling.{} = {} with dilation = {}; allowed: products along an axis of up to {}", name,
+                      fmt::join(tile, "x"), fmt::join(grid.dilation, "x"), kMostPassedOver));
+    }
   }
-  return {};
+  return has_room_for_items(grid, method, tiling);
 }
 
 /// Multiply-adds of a pass, for `pairs` pairs of slots.
@@ -81,14 +103,6 @@ double multiply_adds_of_pass(const Problem& grid, Method method, const KernelCla
   const double backward = multiply_adds(grid, Operation::backward, pairs);
   if (rows == RowKind::queries) return backward - forward;
   return products_over_keys(method, size) == 4 ? 2 * forward : backward;
-}
-
-/// The heads, and at least one batch entry, as work items have them.
-Problem joined(Problem grid, Method method) {
-  grid.batch = std::max<std::int64_t>(grid.batch, 1);
-  grid.heads /= joined_heads(method);
-  grid.heads_kv /= joined_heads(method);
-  return grid;
 }
 
 Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
@@ -128,41 +142,51 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   return cost;
 }
 
-/// Whether a problem may have so few items that it matters how much they differ.
-bool has_few_items(const Problem& grid, Method method) {
-  const bool keeps_queries = passes_of(method).front() == RowKind::queries;
-  const std::int64_t heads = (keeps_queries ? grid.heads : grid.heads_kv) / joined_heads(method);
-  return std::ranges::any_of(classes_of(method), [&](const KernelClass& size) {
-    const std::int64_t rows = std::int64_t{kMostUnevenItems} * size.warpgroups * kWarpgroupRows;
-    return size.dim == class_dim_of(grid, method) && grid.batch * heads * grid.tokens() <= rows;
-  });
+/// The seconds of an estimate with every item played, of which `left` is that much less afterwards.
+double played(const Problem& grid, const Problem& items, Method method, const Estimate& estimate, int& left) {
+  const KernelClass& size = *class_of(grid, method, volume(estimate.tiling.block));
+  const CostModel model(grid, method, size);
+  const std::span<const RowKind> passes = passes_of(method);
+  std::array<double, kMostPasses> idling{};
+  for (std::size_t pass = 0; pass < passes.size(); ++pass) {
+    const TiledGrid tiled(items, estimate.tiling, passes[pass]);
+    idling[pass] = model.idling(deal_of(tiled, method, size, passes[pass]).unevenness);
+    if (tiled.items <= kMostUnevenItems) left -= tiled.items;
+  }
+  return model.seconds(std::span(estimate.works).first(passes.size()), estimate.tiling.key_tile, idling);
 }
 
-/// The search takes items to be alike. Where they may not be, the next tilings are looked at, with what they are; where
-/// one is wanted, until they would take longer even if their items were alike.
+/// The search only estimates how evenly items come to blocks. Where they are few, the next tilings are looked at, with
+/// what they are; where one is wanted, until they would take clearly longer.
 std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
+  constexpr double kClearly = 1.05;
+  constexpr int kMostPlayed = 3000;  // items, 3 ns each
   const bool few = has_few_items(grid, method);
   std::vector<Estimate> found = best_tilings(grid, method, few ? std::max(count, kFewTilings) : count);
-  std::vector<std::size_t> order(found.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
   if (few) {
+    const Problem items = joined(grid, method);
+    int left = kMostPlayed;
     double least = std::numeric_limits<double>::infinity();
+    std::size_t looked_at = 0;
     for (Estimate& estimate : found) {
-      if (count == 1 && estimate.seconds >= least) break;
-      estimate.seconds = cost(grid, method, estimate.tiling).seconds;
+      if (count == 1 && (estimate.seconds >= least * kClearly || left <= 0)) break;
+      estimate.seconds = played(grid, items, method, estimate, left);
       least = std::min(least, estimate.seconds);
+      ++looked_at;
     }
-    std::ranges::sort(order, {}, [&](std::size_t i) { return std::pair(found[i].seconds, i); });
+    found.resize(looked_at);
+    // Of equal ones those first that the search prefers.
+    std::ranges::sort(found, {}, [](const Estimate& e) { return std::pair(e.seconds, -e.tiling.key_tile[2]); });
   }
-  order.resize(std::min(count, order.size()));
-  std::vector<Tiling> tilings(order.size());
-  std::ranges::transform(order, tilings.begin(), [&](std::size_t i) { return found[i].tiling; });
+  found.resize(std::min(count, found.size()));
+  std::vector<Tiling> tilings(found.size());
+  std::ranges::transform(found, tilings.begin(), &Estimate::tiling);
   return tilings;
 }
 
 }  // namespace
 
-Status forward_supports(const Problem& grid) { return supports(grid, kForwardClasses.back().dim); }
+Status forward_supports(const Problem& grid) { return supports(grid, Method::forward); }
 
 Status forward_pairs_supports(const Problem& grid) {
   constexpr std::int64_t kDim = kForwardPairsClasses.front().dim;
@@ -173,10 +197,10 @@ Status forward_pairs_supports(const Problem& grid) {
     return Status::refuse(
         fmt::format("heads = {}, heads_kv = {}; allowed: the same even number", grid.heads, grid.heads_kv));
   }
-  return supports(grid, kDim);
+  return supports(grid, Method::forward_pairs);
 }
 
-Status backward_supports(const Problem& grid) { return supports(grid, kBackwardClasses.back().dim); }
+Status backward_supports(const Problem& grid) { return supports(grid, Method::backward); }
 
 Status backward_one_pass_supports(const Problem& grid) {
   if (grid.extra_kv > 0) return Status::refuse(fmt::format("extra_kv = {}; allowed: 0", grid.extra_kv));
@@ -184,7 +208,7 @@ Status backward_one_pass_supports(const Problem& grid) {
   if (std::abs(grid.effective_scale()) < kLeastScale) {
     return Status::refuse(fmt::format("scale = {}; allowed: magnitudes from {}", grid.effective_scale(), kLeastScale));
   }
-  return supports(grid, kOnePassClasses.back().dim);
+  return supports(grid, Method::backward_one_pass);
 }
 
 Status forward_accepts(const Problem& grid, const Tiling& tiling) { return accepts(grid, Method::forward, tiling); }

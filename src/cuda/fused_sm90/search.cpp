@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <tuple>
 #include <utility>
 
 #include "core/tiling.h"
@@ -54,8 +55,8 @@ std::ptrdiff_t long_axes(const PerAxis<int>& members) { return 3 - std::ranges::
 /// How many blocks of each part of an axis are enough to look at. The more axes, the more extents of boxes they have
 /// all together; and where windows do not move by strides, what blocks see changes evenly.
 PerAxis<int> most_blocks_of(const Problem& grid, const PerAxis<int>& members) {
-  constexpr std::array kStrided{32, 16, 8};  // by the number of long axes
-  constexpr int kEven = 12;
+  constexpr std::array kStrided{16, 16, 8};  // by the number of long axes
+  constexpr int kEven = 8;
   const int strided = kStrided[std::max<std::ptrdiff_t>(long_axes(members), 1) - 1];
   PerAxis<int> most{};
   for (int a = 0; a < 3; ++a) most[a] = grid.stride[a] > 1 ? strided : std::min(strided, kEven);
@@ -89,12 +90,12 @@ Boxes boxes_of(const Problem& grid, Method method, const PerAxis<int>& members) 
   // Smaller boxes only waste rows, unless there are hardly enough boxes for all multiprocessors.
   constexpr std::int64_t kEnoughBoxes = 800;
   constexpr std::int64_t kLeastVolume = 40;
+  constexpr std::int64_t kLeastOfFew = 24;
   const std::int64_t count = grid.batch * (grid.heads / joined_heads(method)) * grid.tokens() / kWarpgroupRows;
-  if (count >= kEnoughBoxes) {
-    std::int64_t volume = 1;
-    for (const int extent : members) volume = std::min(volume * extent, kLeastVolume);
-    boxes.least_volume = static_cast<int>(volume);
-  }
+  std::int64_t volume = 1;
+  for (const int extent : members)
+    volume = std::min(volume * extent, count >= kEnoughBoxes ? kLeastVolume : kLeastOfFew);
+  boxes.least_volume = static_cast<int>(volume);
   return boxes;
 }
 
@@ -175,12 +176,14 @@ class Shortlist {
   std::vector<Estimate> best_;  // a heap with the worst in front
 };
 
-/// `kPasses` is how many passes the method makes.
-template <std::size_t kPasses>
 class Search {
  public:
   Search(const Problem& grid, Method method)
-      : members_(members_of(grid)), boxes_(boxes_of(grid, method, members_)), tiles_(members_) {
+      : members_(members_of(grid)),
+        forward_(is_forward(method)),
+        few_(has_few_items(grid, method)),
+        boxes_(boxes_of(grid, method, members_)),
+        tiles_(members_) {
     const std::span<const KernelClass> classes = classes_of(method);
     sizes_.reserve(classes.size());
     for (const KernelClass& kernel : classes) {
@@ -192,14 +195,14 @@ class Search {
     tiles_.list_extents();
 
     const PerAxis<int> most_blocks = most_blocks_of(grid, members_);
-    spans_.reserve(kPasses);
+    spans_.reserve(kMostPasses);
     for (const RowKind rows : passes_of(method)) spans_.emplace_back(grid, rows, most_blocks);
     for (int a = 0; a < 3; ++a) {
       first_extent_[a] = all_extents_;
       all_extents_ += boxes_.extents[a].size();
     }
-    rows_.resize(kPasses * kMostWarpgroups * all_extents_);
-    visits_.reserve(1024);
+    rows_.resize(spans_.size() * kMostWarpgroups * all_extents_);
+    visits_.reserve(2048);
     visits_.resize(1);
   }
 
@@ -212,7 +215,11 @@ class Search {
     std::vector<Start> starts;
     starts.reserve(2 * kMostStarts);
     for (std::size_t size = 0; size < sizes_.size(); ++size) add_starts(size, most, starts);
-    std::ranges::sort(starts, {}, &Start::least);
+    // Of equal ones always the same: boxes side by side along the first axis forward, along the last one backward,
+    // which were a little faster in most studies.
+    std::ranges::sort(starts, {}, [this](const Start& start) {
+      return std::tuple(start.least, forward_ ? start.axis : 2 - start.axis, start.box);
+    });
     Shortlist best(count);
     for (const Start& start : starts) {
       if (start.least >= best.limit()) break;
@@ -227,6 +234,7 @@ class Search {
   /// it decides between them alone.
   static constexpr double kLongerRuns = 1e-8;
   static constexpr double kRounding = 1e-6;  ///< of estimates in floats
+  static constexpr double kCertain = 0.9;    ///< of what is estimated for blocks that wait, hardly any tiling is below
 
   /// A size of the kernel, and which tiles it takes.
   struct Size {
@@ -273,19 +281,27 @@ class Search {
     return row.visits;
   }
 
-  /// The fewest tiles that boxes can visit, and the most that they can see whole.
+  /// The fewest tiles that boxes can visit, the most that they can see whole, and, about, how many a long one and the
+  /// mean need; and their rows.
   struct Counts {
-    double visited, unmasked;
+    double visited, unmasked, longest, mean, rows;
   };
   Counts counts(std::size_t pass, const Size& size, const Places& box) {
     double visited = 1.0 / size.kernel.columns;
     double unmasked = visited;
+    double longest = visited;
+    double mean = visited;
+    double rows = 1;
     for (int a = 0; a < 3; ++a) {
       const Spans::Boxes& boxes = row(pass, 1, a, box[a]).boxes;
       visited *= boxes.tokens;
       unmasked *= boxes.common;
+      rows *= boxes.rows;
+      if (!few_) continue;
+      longest *= boxes.longest;
+      mean *= boxes.halos / boxes.items;
     }
-    return {visited, unmasked};
+    return {visited, unmasked, longest, mean, rows};
   }
 
   /// Adds the `most` starts of a size that have the least bounds.
@@ -296,7 +312,7 @@ class Search {
     for (int a = 0; a < 3; ++a) {
       for (std::size_t i = 0; i < extents[a].size(); ++i) {
         of_boxes[a][i] = spans_[0].blocks(a, extents[a][i]);
-        of_blocks[a][i] = spans_[0].blocks(a, extents[a][i] * size.kernel.warpgroups);
+        of_blocks[a][i] = spans_[0].blocks(a, std::int64_t{extents[a][i]} * size.kernel.warpgroups);
       }
     }
     const std::ptrdiff_t others = std::ssize(starts);
@@ -308,13 +324,14 @@ class Search {
       starts.erase(last + 1, starts.end());
     };
     const auto add = [&](const Places& box, const PerAxis<int>& shape) {
-      std::array<Counts, kPasses> counts;
+      std::array<Counts, kMostPasses> counts;
       double least_of_all = 0;  // axes
       const double fewest_items =
           of_boxes[0][box[0]] * of_boxes[1][box[1]] * of_boxes[2][box[2]] / size.kernel.warpgroups;
-      for (std::size_t pass = 0; pass < kPasses; ++pass) {
+      for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
         counts[pass] = this->counts(pass, size, box);
-        const CostModel::Bound bound = size.model.bound(pass, fewest_items, 1, counts[pass].unmasked);
+        const CostModel::Bound bound =
+            size.model.bound(pass, fewest_items, 1, counts[pass].unmasked, counts[pass].rows);
         least_of_all += bound.fixed + bound.visit * counts[pass].visited;
       }
       if (static_cast<float>(least_of_all) >= limit) return;
@@ -325,10 +342,10 @@ class Search {
         double items = 1;
         for (int a = 0; a < 3; ++a) items *= (a == axis ? of_blocks : of_boxes)[a][box[a]];
         double least = 0;
-        for (std::size_t pass = 0; pass < kPasses; ++pass) {
-          const auto [visited, unmasked] = counts[pass];
+        for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
+          const auto [visited, unmasked, longest, mean, rows] = counts[pass];
           const CostModel::Bound bound =
-              size.model.bound(pass, items, size.model.idling_of_turns(pass, items), unmasked);
+              size.model.bound(pass, items, size.model.idling_of_items(pass, items, longest, mean), unmasked, rows);
           least += bound.fixed + bound.visit * visited;
         }
         if (static_cast<float>(least) >= limit) continue;
@@ -354,51 +371,54 @@ class Search {
     const Size& size = sizes_[start.size];
     double items = 1;
     for (int a = 0; a < 3; ++a) items *= row(0, size.side_by_side(a, start.axis), a, start.box[a]).boxes.items;
-    std::array<double, kPasses> idling;
-    std::array<float, kPasses> visit;
-    std::array<std::array<std::size_t, 3>, kPasses> begin;
+    std::array<float, kMostPasses> visit;
+    std::array<std::array<std::size_t, 3>, kMostPasses> begin;
     double fixed = 0;
-    for (std::size_t pass = 0; pass < kPasses; ++pass) {
-      idling[pass] = size.model.idling_of_turns(pass, items);
-      const auto bound = size.model.bound(pass, items, idling[pass], counts(pass, size, start.box).unmasked);
+    for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
+      const auto [visited, unmasked, longest, mean, rows] = counts(pass, size, start.box);
+      const double idling = std::max(size.model.least_idling(pass, items),
+                                     kCertain * size.model.idling_of_items(pass, items, longest, mean));
+      const auto bound = size.model.bound(pass, items, idling, unmasked, rows);
       fixed += bound.fixed;
       visit[pass] = static_cast<float>(bound.visit);
       for (int a = 0; a < 3; ++a) {
         begin[pass][a] = visits(pass, size, size.side_by_side(a, start.axis), a, start.box[a]);
       }
     }
-    std::array<std::array<const float*, 3>, kPasses> visits;
-    for (std::size_t pass = 0; pass < kPasses; ++pass) {
+    std::array<std::array<const float*, 3>, kMostPasses> visits;
+    for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
       for (int a = 0; a < 3; ++a) visits[pass][a] = &visits_[begin[pass][a]];
     }
-    const auto least = [&](const Places& tile) {
-      const auto of = [&](std::size_t pass) {
-        return visit[pass] * visits[pass][0][tile[0]] * visits[pass][1][tile[1]] * visits[pass][2][tile[2]];
-      };
-      if constexpr (kPasses == 1)
-        return of(0);
-      else
-        return of(0) + of(1);
+    const auto of = [&](std::size_t pass, const Places& tile) {
+      return visit[pass] * visits[pass][0][tile[0]] * visits[pass][1][tile[1]] * visits[pass][2][tile[2]];
     };
+    const bool once = spans_.size() == 1;
     const std::span<const Places> tiles = tiles_.of(size.first_tile, size.end_of_tiles);
     for (auto tile = tiles.begin();; ++tile) {
       const auto limit = static_cast<float>(best.limit() * (1 + kRounding) - fixed);
-      while (tile != tiles.end() && least(*tile) >= limit) ++tile;
+      if (once) {
+        while (tile != tiles.end() && of(0, *tile) >= limit) ++tile;
+      } else {
+        while (tile != tiles.end() && of(0, *tile) + of(1, *tile) >= limit) ++tile;
+      }
       if (tile == tiles.end()) break;
-      add_tiling(start, *tile, idling, best);
+      add_tiling(start, *tile, best);
     }
   }
 
-  void add_tiling(const Start& start, const Places& tile, const std::array<double, kPasses>& idling, Shortlist& best) {
+  void add_tiling(const Start& start, const Places& tile, Shortlist& best) {
     const Size& size = sizes_[start.size];
     const Shape shape = tiles_.shape(tile);
+    const CostModel::Tile costs_of_tile = size.model.tile(shape);
     double seconds = 0;
-    for (std::size_t pass = 0; pass < kPasses; ++pass) {
-      Work work;
+    std::array<Work, kMostPasses> works;
+    for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
+      Work& work = works[pass];
       for (int a = 0; a < 3; ++a) {
         work *= spans_[pass].work(row(pass, size.side_by_side(a, start.axis), a, start.box[a]).boxes, shape[a]);
       }
-      seconds += size.model.seconds(pass, work, size.model.tile(shape), idling[pass]);
+      const double idling = size.model.idling_of_items(pass, work.items, work.longest, work.loaded / work.items);
+      seconds += size.model.seconds(pass, work, costs_of_tile, idling);
     }
     seconds *= 1 - kLongerRuns * static_cast<double>(shape[2]);
     if (seconds >= best.limit()) return;
@@ -408,10 +428,12 @@ class Search {
                   .rows = kWarpgroupRows,
                   .columns = size.kernel.columns};
     tiling.block[start.axis] = size.kernel.warpgroups;
-    best.add({seconds, tiling});
+    best.add({seconds, tiling, works});
   }
 
   PerAxis<int> members_;
+  bool forward_ = true;
+  bool few_ = false;  ///< items, so that it may matter how much they differ
   Boxes boxes_;
   Tiles tiles_;
   std::vector<Size> sizes_;
@@ -425,8 +447,7 @@ class Search {
 }  // namespace
 
 std::vector<Estimate> best_tilings(const Problem& grid, Method method, std::size_t count) {
-  if (passes_of(method).size() == 1) return Search<1>(grid, method).best(count);
-  return Search<2>(grid, method).best(count);
+  return Search(grid, method).best(count);
 }
 
 }  // namespace vicinal::cuda::sm90

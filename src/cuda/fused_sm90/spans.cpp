@@ -28,6 +28,8 @@ Work& Work::operator*=(const Work& other) {
   loaded *= other.loaded;
   visited *= other.visited;
   unmasked *= other.unmasked;
+  longest *= other.longest;
+  rows *= other.rows;
   return *this;
 }
 
@@ -39,7 +41,7 @@ Spans::Spans(const Problem& grid, RowKind rows, const PerAxis<int>& most_blocks)
     axes_[a][0] = groups_of(grid, a, dilation - 1, dilation - larger_groups);
     if (larger_groups > 0) axes_[a][1] = groups_of(grid, a, 0, larger_groups);
   }
-  spans_.reserve(512);  // of a search, mostly
+  spans_.reserve(1024);  // of a search, mostly
 }
 
 Spans::Groups Spans::groups_of(const Problem& grid, int axis, std::int64_t group, std::int64_t count) const {
@@ -73,7 +75,9 @@ double Spans::blocks(int axis, std::int64_t block) const {
 }
 
 Spans::Boxes Spans::add(int axis, std::int64_t box, std::int64_t boxes) {
-  Boxes sum{.items = blocks(axis, box * boxes), .begin = static_cast<std::uint32_t>(spans_.size())};
+  Boxes sum{.items = blocks(axis, box * boxes),
+            .rows = static_cast<float>(box),
+            .begin = static_cast<std::uint32_t>(spans_.size())};
   for (const Groups& groups : axes_[axis]) {
     if (groups.count > 0) add_groups(groups, static_cast<int>(box), static_cast<int>(boxes), most_blocks_[axis], sum);
   }
@@ -156,6 +160,9 @@ void Spans::add_block(const Window& window, Range tokens, int box, double weight
     sum.tokens += span.weight * static_cast<float>(some.size());
     sum.common += span.weight * static_cast<float>(all.size());
   }
+  const Span& whole = spans_[first_box];
+  sum.longest = std::max(sum.longest, whole.halo);
+  sum.halos += whole.weight * static_cast<float>(whole.halo);
 }
 
 void Spans::add_tiles(const Boxes& boxes, std::span<const float> reciprocals, float of_visited, float of_loaded,
@@ -178,7 +185,7 @@ void Spans::add_tiles(const Boxes& boxes, std::span<const float> reciprocals, fl
 
 Work Spans::work(const Boxes& boxes, std::int64_t tile) const {
   const double reciprocal = 1.0 / static_cast<double>(tile);
-  Work sum{boxes.items, 0, 0, 0};
+  Work sum{boxes.items, 0, 0, 0, static_cast<double>(quotient_up(boxes.longest, reciprocal)), boxes.rows};
   for (const Span& span : std::span(spans_).subspan(boxes.begin, boxes.end - boxes.begin)) {
     const double weight = span.weight;
     const int unmasked = quotient(span.common_end, reciprocal) - quotient_up(span.common_begin, reciprocal);

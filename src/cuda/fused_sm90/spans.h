@@ -19,6 +19,8 @@ struct Work {
   double loaded = 1;    ///< tiles that some warpgroup needs
   double visited = 1;   ///< (warpgroup, tile) pairs
   double unmasked = 1;  ///< those in which all tokens of the box and all of the tile see each other
+  double longest = 1;   ///< the most tiles that some item needs
+  double rows = 1;      ///< tokens of a box
 
   Work& operator*=(const Work& other);
 };
@@ -35,8 +37,11 @@ class Spans {
   /// All boxes of one size along an axis.
   struct Boxes {
     double items = 0;                  ///< blocks of them
+    float rows = 0;                    ///< tokens of each
     float tokens = 0;                  ///< (box, token that some of it sees) pairs: tiles are not visited less often
     float common = 0;                  ///< (box, token that all of it see) pairs: no more tiles are unmasked
+    std::int32_t longest = 0;          ///< the most tokens that a block sees
+    float halos = 0;                   ///< (block, token that it sees) pairs
     std::uint32_t begin = 0, end = 0;  ///< their spans
   };
   /// Of blocks of `boxes` boxes of `box` tokens.
