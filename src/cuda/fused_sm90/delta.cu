@@ -78,17 +78,18 @@ struct Results {
 template <class Element, class Index, bool kWide>
 void launch(const Problem& grid, const BackwardViews& t, const Results& results, void* stream) {
   const int shift = results.weight_bias == nullptr ? 0 : weight_shift(grid.dtype);
-  const DeltaParameters<Element, Index> p{.rows = cuda::Rows<Index>(grid, grid.heads),
-                                          .tokens = static_cast<Index>(grid.tokens()),
-                                          .dim_v = static_cast<int>(grid.dim_v),
-                                          .output = Strided<const Element, Index>(t.output),
-                                          .grad_output = Strided<const Element, Index>(t.grad_output),
-                                          .grad_logsumexp = Strided<const float, Index>(t.grad_logsumexp),
-                                          .delta = results.delta,
-                                          .delta_factor = results.weight_bias == nullptr ? 1.0F : -std::ldexp(1.0F, -shift),
-                                          .logsumexp = Strided<const float, Index>(t.logsumexp),
-                                          .weight_bias = results.weight_bias,
-                                          .weight_shift = static_cast<float>(shift)};
+  const DeltaParameters<Element, Index> p{
+      .rows = cuda::Rows<Index>(grid, grid.heads),
+      .tokens = static_cast<Index>(grid.tokens()),
+      .dim_v = static_cast<int>(grid.dim_v),
+      .output = Strided<const Element, Index>(t.output),
+      .grad_output = Strided<const Element, Index>(t.grad_output),
+      .grad_logsumexp = Strided<const float, Index>(t.grad_logsumexp),
+      .delta = results.delta,
+      .delta_factor = results.weight_bias == nullptr ? 1.0F : -std::ldexp(1.0F, -shift),
+      .logsumexp = Strided<const float, Index>(t.logsumexp),
+      .weight_bias = results.weight_bias,
+      .weight_shift = static_cast<float>(shift)};
   const Launcher launcher(grid, stream);
   const std::int64_t rows = grid.batch * grid.tokens() * grid.heads;
   const unsigned blocks = launcher.blocks((rows + kThreads / kLanes - 1) / (kThreads / kLanes), kThreads);
