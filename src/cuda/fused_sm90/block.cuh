@@ -96,9 +96,11 @@ struct alignas(16) ItemNote {
 /// What a warp knows of a tile that threads copy.
 struct alignas(16) CopiedTile {
   Barrier* full;  ///< to arrive at when it is there; null where that tells of more tiles, and this is not the last
+  // Where rows may begin between words:
   std::uint32_t address;  ///< in shared memory
-  std::uint16_t rows;     ///< that it has room for
-  std::uint16_t filled;   ///< of these
+  std::uint8_t rows;      ///< that it has room for
+  bool shifts;            ///< some of the warp's do
+  bool is_full;           ///< rows take all room
 };
 
 /// Of a query, where it is a column.
@@ -125,7 +127,7 @@ template <class Config>
 struct SharedMemory {
   static constexpr int kRowBytes = 128;
   static constexpr int kMostRows = larger(Config::kColumns, kWarpgroupRows);
-  /// Whether rows may take all room, so that there is none for the bytes before one that begins off multiples of 16.
+  /// Whether rows may take all room, so that there is none for the bytes before one that begins between words.
   static constexpr bool kFillsChunks = Config::kHeads * Config::kDim == Config::kChunks * kChunk;
   using RowBox = std::uint8_t[Config::kChunks][kWarpgroupRows][kRowBytes];
   using ColumnTile = std::uint8_t[Config::kChunks][Config::kColumns][kRowBytes];
@@ -148,9 +150,9 @@ struct SharedMemory {
   std::int64_t column_offset[2][Config::kColumns];  ///< elements from the first token, of keys and of values
   // and of the last two of these:
   CopiedTile copied[Config::kProducers / 32][2];
-  const std::uint8_t* found_rows[2][kMostRows];  ///< null where no token is there
+  const std::uint8_t* found_rows[2][kMostRows];
   /// What is beyond the last chunk of a row until it is shifted.
-  Piece row_end[2][kFillsChunks ? kMostRows : 1];
+  std::uint32_t row_end[2][kFillsChunks ? kMostRows : 1];
   PackedPosition row_position[kWarpgroupRows];
   PackedPosition column_position[Config::kColumns];
   Barrier row_full[Config::kRowStages], row_empty[Config::kRowStages];

@@ -37,18 +37,19 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
 #pragma unroll 1
   for (int i = thread; i < kWarpgroupRows; i += Config::kThreads) {
     const PackedPosition at(grid.rows, i);
+    shared.row_position[i] = at;
+    if (!at.holds_token()) continue;
     int token[3];
     for (int a = 0; a < 3; ++a) token[a] = at.along(a) * grid.axes[a].dilation;
-    shared.row_position[i] = at;
     for (int v = 0; v < kRowViews; ++v) shared.row_offset[v][i] = token_offset(p.rows[v], 0, token, 0);
   }
 #pragma unroll 1
   for (int i = thread; i < Config::kColumns; i += Config::kThreads) {
     const PackedPosition at(grid.columns, i);
+    shared.column_position[i] = at;
+    if (p.by_copy_engine || !at.holds_token()) continue;
     int token[3];
     for (int a = 0; a < 3; ++a) token[a] = at.along(a) * grid.axes[a].dilation;
-    shared.column_position[i] = at;
-    if (p.by_copy_engine) continue;
     shared.column_offset[0][i] = token_offset(p.key.view, 0, token, 0);
     shared.column_offset[1][i] = token_offset(p.value.view, 0, token, 0);
   }

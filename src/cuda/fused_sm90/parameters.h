@@ -43,7 +43,7 @@ struct Parameters {
   TiledGrid grid;
   Source row[2];  ///< of the rows: vectors of head dim, and of value dim where the pass keeps them
   Source key, value, extra_key, extra_value;  ///< of the columns
-  View statistics[2];  ///< of the columns, where they are queries: ColumnStatistics
+  View statistics[2];                         ///< of the columns, where they are queries: ColumnStatistics
   View rows[kRowViews];
   QuerySums query_sums;  ///< where the pass has them
   int dim;               ///< of all heads that are one to the kernel together
@@ -52,8 +52,8 @@ struct Parameters {
   float sign;           ///< of the scale: 1, 0 or -1; scores of the forward pass are multiplied by it
   float log2_scale;     ///< |scale| log2(e), or log2(e) where the scale is 0: exp(scale x) = exp2(log2_scale sign x)
   bool by_copy_engine;  ///< else the producer's threads copy
-  int copied_bytes;     ///< at a time, where vectors begin and end at multiples of 16 or 8; less: they are shifted
-  bool wide_stores;     ///< all results may be written 16 bytes at a time
+  int copied_bytes;  ///< at a time: 16, 8 or 4, at multiples of which vectors begin and end; less: words, to be shifted
+  bool wide_stores;  ///< all results may be written 16 bytes at a time
 };
 
 /// Tensors that a pass reads by tiles; those that it does without have no data.

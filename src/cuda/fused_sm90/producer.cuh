@@ -30,7 +30,6 @@ class Producer {
   static constexpr int kLag = Config::kValueLag;
   static constexpr bool kFillsChunks = SharedMemory<Config>::kFillsChunks;
   // Where threads copy:
-  static constexpr int kRowLanes = 8;                                   // lanes that copy a row
   static constexpr int kWarpRows = 8;                                   // rows of a warp that follow each other
   static constexpr int kRowStep = Config::kProducers / 32 * kWarpRows;  // from these to its next
 
@@ -76,6 +75,10 @@ class Producer {
       if constexpr (!Config::kSumsQueries) announce_all();
     } else if (has_role(3)) {
       add_last_sums();
+      if constexpr (Config::kHasStatistics) {  // shared memory is theirs until they have arrived
+        close_copies();
+        wait_for_copies<0>();
+      }
     }
     if (Config::kSumsQueries && warp() == 3 && elect_lane()) wait_for_boxes();
     if (has_role(0)) announce_end();
@@ -138,7 +141,8 @@ class Producer {
   __device__ void note_item(const WorkItem& item, const AxisShare& along, const Share& share, int stage) const {
     int members = along.rows.size() << (8 * axis_);
     members |= __shfl_down_sync(~0U, members, 1) | __shfl_down_sync(~0U, members, 2);
-    if (axis_ != 0 || lane_ >= 3 * kWarpgroups) return;
+    const int lane = Config::kSumsQueries ? computed_late(lane_) : lane_;  // that kernel is short of registers
+    if (axis_ != 0 || lane >= 3 * kWarpgroups) return;
     ItemNote& note = shared_.item[stage][warpgroup_];
     const bool idle = share.idle();
     note.skipped_before = idle ? share.total : share.skipped_before;
@@ -411,15 +415,11 @@ class Producer {
                                   std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
     static_assert(kRows % kRowStep == 0);
     __syncwarp();  // lanes may still read what they know of the tile before the last
-    CopiedTile& tile = copied(next_);
-    tile.address = shared_address(&to);
-    tile.rows = kRows;
-    tile.filled = static_cast<std::uint16_t>(shape.volume);
-    find_rows<kRows>(from, dim, shape, positions, offsets, origin);
+    find_rows(from, dim, shape, positions, offsets, origin, to);
     switch (p_.copied_bytes) {
-      case 16: copy_rows<16>(shape.volume, dim, to); break;
-      case 8: copy_rows<8>(shape.volume, dim, to); break;
-      default: copy_rows<2>(shape.volume, dim, to);
+      case 16: copy_rows<16>(dim, to); break;
+      case 8: copy_rows<8>(dim, to); break;
+      default: copy_rows<4>(dim, to);
     }
   }
 
@@ -433,66 +433,108 @@ class Producer {
     return static_cast<int>(number / kWarpRows * kRowStep + thread / 32 * kWarpRows + number % kWarpRows);
   }
 
-  /// Each lane finds rows that its warp is to copy, and copies the ends for which they have no room until they are
-  /// shifted. (Handed round by shuffles, they would make the whole producer spill.)
+  /// Whether rows may begin between words.
+  __device__ bool has_halves() const { return p_.copied_bytes < 4; }
+
+  /// Each lane finds rows that its warp is to copy. (Handed round by shuffles they would make the whole producer
+  /// spill.)
   template <int kRows>
   __device__ void find_rows(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
-                            const std::int64_t* offsets, const TileOrigin& origin) const {
-    bool all_exist = positions != nullptr && offsets != nullptr;
+                            const std::int64_t* offsets, const TileOrigin& origin,
+                            std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
+    bool whole = positions != nullptr && offsets != nullptr;
 #pragma unroll
     for (int a = 0; a < 3; ++a) {
       const TiledAxis& axis = p_.grid.axes[a];
-      all_exist = all_exist && origin.token[a] + (shape.extent[a] - 1) * axis.dilation < axis.extent;
+      whole = whole && origin.token[a] + (shape.extent[a] - 1) * axis.dilation < axis.extent;
     }
+    const std::uint8_t* first = nullptr;
+    if (whole) first = address_of(from, token_offset(from, origin.batch, origin.token, origin.head));
     const auto thread = static_cast<unsigned>(computed_late(thread_));
+    bool shifts = false;
 #pragma unroll 1
     for (int row = row_of_warp(thread, thread % 32); row < kRows; row += Config::kProducers) {
-      const std::uint8_t* found = nullptr;
+      const std::uint8_t* found = no_row();
       if (row < shape.volume) {
-        found = all_exist ? address_of(from, token_offset(from, origin.batch, origin.token, origin.head) + offsets[row])
-                          : find_row(from, row, positions, origin);
+        found =
+            whole ? first + offsets[row] * static_cast<int>(sizeof(Element)) : find_row(from, row, positions, origin);
       }
       shared_.found_rows[next_][row] = found;
-      if (kFillsChunks && p_.copied_bytes < 8) {
-        copy_pieces<1, 0, 0>(shared_address(&shared_.row_end[next_][row]), found, Config::kChunks * 128, dim);
+      if (has_halves()) {
+        copy_end(found, dim, row, to);
+        shifts = shifts || shift_of(found) != 0;
       }
+    }
+    if (has_halves()) {
+      CopiedTile& tile = copied(next_);
+      tile.address = shared_address(&to);
+      tile.rows = kRows;
+      tile.shifts = __any_sync(~0U, shifts);
+      tile.is_full = is_full(dim);
     }
     __syncwarp();
   }
 
-  /// Eight lanes copy a row that was found: each lane a unit of every eight. Rows begin, and end, at multiples of
-  /// `kBytes`.
+  /// Whether rows take all room.
+  __device__ static bool is_full(int dim) { return kFillsChunks && dim == Config::kChunks * kChunk; }
+
+  /// What a row has in the word behind those that it fills wherever it begins.
+  template <int kRows>
+  __device__ void copy_end(const std::uint8_t* row, int dim, int number,
+                           std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
+    const auto elements = static_cast<unsigned>(dim);
+    const unsigned words = elements / 2;
+    const int shift = shift_of(row);
+    const std::uint32_t place =
+        is_full(dim) ? shared_address(&shared_.row_end[next_][number])
+                     : shared_address(&to[words / 32][number][words % 32 * 4 ^ number % kWarpRows * 16U]);
+    copy_4(place, row - shift + words * 4, static_cast<int>(elements % 2) * 2 + shift);
+  }
+
+  /// Some lanes copy a row that was found, each a unit of every so many. Rows begin, and end, at multiples of `kBytes`;
+  /// of those that do not even begin at words the words are copied that hold them, as many as they fill.
   template <int kBytes, int kRows>
-  __device__ void copy_rows(int end, int dim, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
-    constexpr bool kShifts = kBytes < 8;
-    constexpr int kUnit = kShifts ? 16 : kBytes;
+  __device__ void copy_rows(int dim, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
+    constexpr int kRowLanes = kBytes == 4 && Config::kChunks > 1 ? 16 : 8;  // more would find rows for fewer units
     constexpr int kRowsAtOnce = 32 / kRowLanes;
+    constexpr int kStep = kRowLanes * kBytes;
     const auto thread = static_cast<unsigned>(computed_late(thread_));
-    const int begin = static_cast<int>(thread % kRowLanes) * kUnit;
-    const int left = dim * static_cast<int>(sizeof(Element)) - begin;
+    const int begin = static_cast<int>(thread % kRowLanes) * kBytes;
+    constexpr auto kElements = static_cast<unsigned>(kBytes / sizeof(Element));
+    const int left = static_cast<int>(static_cast<unsigned>(dim) / kElements) * kBytes - begin;
     const int first = row_of_warp(thread, thread % 32 / kRowLanes);
     std::uint32_t target = shared_address(&to[0][first][begin ^ first % kWarpRows * 16]);
-#pragma unroll 1
-    for (int row = first; row < end; row += kRowStep) {
-      const std::uint8_t* from[kWarpRows / kRowsAtOnce];
+#pragma unroll 2
+    for (int row = 0; row < kRows; row += kRowStep) {
+      const std::uint8_t* sources[kWarpRows / kRowsAtOnce];
 #pragma unroll
-      for (int r = 0; r < kWarpRows; r += kRowsAtOnce) from[r / kRowsAtOnce] = shared_.found_rows[next_][row + r];
+      for (int r = 0; r < kWarpRows; r += kRowsAtOnce)
+        sources[r / kRowsAtOnce] = shared_.found_rows[next_][first + row + r];
 #pragma unroll
       for (int r = 0; r < kWarpRows; r += kRowsAtOnce) {
-        const std::uint8_t* source = from[r / kRowsAtOnce];
-        const std::uint32_t at = (target ^ r * 16) + r * 128;
-        if constexpr (kShifts) {
-          copy_pieces<Config::kChunks, 128, kRows * 128>(at, source, begin, dim);
-        } else {
-          const bool exists = source != nullptr;
-          copy_units<kBytes, kRowLanes * kBytes, kRows * 128>(at, computed_late(source + begin), left, exists);
+        const std::uint8_t* source = sources[r / kRowsAtOnce];
+        if constexpr (kBytes == 4) source -= shift_of(source);
+        source = computed_late(source + begin);  // once for all units
+#pragma unroll
+        for (int at = 0; at < Config::kChunks * 128; at += kStep) {
+          if (left <= at) continue;
+          const std::uint32_t place = (target ^ (r * 16 ^ at % 128)) + (r + at / 128 * kRows) * 128;
+          if constexpr (kBytes == 16) copy_16(place, source + at, kBytes);
+          if constexpr (kBytes == 8) copy_8(place, source + at, kBytes);
+          if constexpr (kBytes == 4) copy_4(place, source + at, kBytes);
         }
       }
       target += kRowStep * 128;
     }
   }
 
-  /// A row of a tile; null where no token is there.
+  /// What is copied where no token is: zeros.
+  __device__ static const std::uint8_t* no_row() {
+    alignas(16) static const std::uint8_t row[Config::kChunks * 128] = {};
+    return row;
+  }
+
+  /// A row of a tile.
   __device__ const std::uint8_t* find_row(const View& from, int row, const PackedPosition* positions,
                                           const TileOrigin& origin) const {
     int token[3] = {0, 0, origin.token[2] + row};
@@ -504,7 +546,7 @@ class Producer {
         exists = exists && token[a] < p_.grid.axes[a].extent;
       }
     }
-    if (!exists) return nullptr;
+    if (!exists) return no_row();
     return address_of(from, token_offset(from, origin.batch, token, origin.head));
   }
 
@@ -512,33 +554,9 @@ class Producer {
     return reinterpret_cast<const std::uint8_t*>(static_cast<const Element*>(from.data) + element);
   }
 
-  /// A lane's units of a row, one every `kStep` bytes, `left` to the row's end; zeros where there is no row.
-  template <int kBytes, int kStep, int kChunkBytes>
-  __device__ static void copy_units(std::uint32_t to, const std::uint8_t* from, int left, bool exists) {
-#pragma unroll
-    for (int at = 0; at < Config::kChunks * 128; at += kStep) {
-      if (left <= at) continue;
-      const std::uint32_t target = (to ^ at % 128) + at / 128 * kChunkBytes;
-      if constexpr (kBytes == 16) copy_16(target, from + at, exists ? kBytes : 0);
-      if constexpr (kBytes == 8) copy_8(target, from + at, exists ? kBytes : 0);
-    }
-  }
-
-  /// The same of a row that begins at any element: the aligned pieces that hold it, from that one on which lies `begin`
-  /// bytes after the first, one every `kStep` bytes, read to the row's end. They are shifted when they have arrived.
-  template <int kPieces, int kStep, int kTargetStep>
-  __device__ static void copy_pieces(std::uint32_t to, const std::uint8_t* row, int begin, int dim) {
-    const int first = begin - shift_of(row);
-    const int left = row != nullptr ? dim * static_cast<int>(sizeof(Element)) - first : 0;
-#pragma unroll
-    for (int p = 0; p < kPieces; ++p) {
-      copy_16(to + p * kTargetStep, row + first + p * kStep, __viaddmin_s32_relu(left, -p * kStep, 16));
-    }
-  }
-
-  /// Bytes by which a row begins after a multiple of 16.
+  /// Bytes by which a row begins after a multiple of 4.
   __device__ static int shift_of(const std::uint8_t* row) {
-    return static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 16);
+    return static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 4);
   }
 
   /// Moves the rows of a tile that has arrived to where they are to begin, each lane those that it found: by the
@@ -548,27 +566,26 @@ class Producer {
     constexpr int kPieces = 8;  // of a chunk
     const auto thread = static_cast<unsigned>(computed_late(thread_));
 #pragma unroll 1
-    for (int row = row_of_warp(thread, thread % 32); row < tile.filled; row += Config::kProducers) {
+    for (int row = row_of_warp(thread, thread % 32); row < tile.rows; row += Config::kProducers) {
       const int shift = shift_of(shared_.found_rows[number][row]);
-      std::uint32_t at = tile.address + row * 128 + row % 8 * 16;
+      std::uint32_t at = tile.address + row * 128 + row % kWarpRows * 16;
 #pragma unroll 1
-      for (int chunk = 0; chunk < Config::kChunks; ++chunk) {
+      for (int chunk = 1; chunk <= Config::kChunks; ++chunk) {
         const std::uint32_t next_chunk = at + tile.rows * 128;
-        Piece piece = load_piece(at);
-        Piece next = load_piece(at ^ 16);
-        Piece last{};
-        if (chunk + 1 < Config::kChunks) {
-          last = load_piece(next_chunk);
-        } else if constexpr (kFillsChunks) {
-          last = load_piece(shared_address(&shared_.row_end[number][row]));
+        std::uint32_t last = 0;
+        if (chunk < Config::kChunks) {
+          last = load_shared(next_chunk);
+        } else if (kFillsChunks && tile.is_full) {
+          last = load_shared(shared_address(&shared_.row_end[number][row]));
         }
+        Piece piece = load_piece(at);
 #pragma unroll
         for (int p = 0; p < kPieces; ++p) {
-          const Piece after = p + 2 < kPieces ? load_piece(at ^ (p + 2) * 16) : last;
-          const Piece result = shifted(piece, next, shift);
+          Piece next{{last}};
+          if (p + 1 < kPieces) next = load_piece(at ^ (p + 1) * 16);
+          const Piece result = shifted(piece, next.words[0], shift);
           store_shared(at ^ p * 16, uint4{result.words[0], result.words[1], result.words[2], result.words[3]});
           piece = next;
-          next = after;
         }
         at = next_chunk;
       }
@@ -611,7 +628,7 @@ class Producer {
     const int number = next_ ^ (unannounced_ & 1);
     const CopiedTile& tile = copied(number);
     __syncwarp();  // all lanes' copies have arrived
-    if (p_.copied_bytes < 8) shift_rows(tile, number);
+    if (has_halves() && tile.shifts) shift_rows(tile, number);
     if (tile.full != nullptr) {
       fence_async_proxy();
       tile.full->arrive();
