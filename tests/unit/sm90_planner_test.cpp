@@ -335,7 +335,7 @@ TEST(Sm90Planner, ChoosesAboutTheBestTilesOfItsModel) {
     RecordProperty(name + "_median", std::to_string(ratios[100]));
     RecordProperty(name + "_p99", std::to_string(ratios[197]));
     RecordProperty(name + "_worst", std::to_string(ratios[199]));
-    EXPECT_LE(ratios[197], 1.02) << "worst: " << ratios[199];
+    EXPECT_LE(ratios[197], 1.03) << "worst: " << ratios[199];
     EXPECT_LE(ratios[199], 1.1);
   }
 }

@@ -22,9 +22,9 @@ struct ClassCosts {
 // From up to 129 tilings of each of 108 problems on one H100, forward and backward
 // (docs/decisions/0071-hopper-cost-model.md).
 constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
-    {0.308, 0.078, 0.521},  // 32x1
+    {0.238, 0.140, 0.775},  // 32x1
     {0.457, 0.232, 2.052},  // 32x2
-    {0.413, 0.069, 0.627},  // 64x1
+    {0.315, 0.147, 0.646},  // 64x1
     {0.532, 0.183, 2.076},  // 64x2
     {0.653, 0.231, 2.138},  // 96x2
     {0.796, 0.098, 2.636},  // 128x2
@@ -34,7 +34,7 @@ constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
 
 // Of two heads.
 constexpr std::array<ClassCosts, kForwardPairsClasses.size()> kForwardPairsCosts{{
-    {0.540, 0.156, 0.651},  // 32x1
+    {0.480, 0.215, 0.822},  // 32x1
     {0.860, 0.284, 2.652},  // 32x2
 }};
 
@@ -50,8 +50,8 @@ constexpr std::array<ClassCosts, kBackwardClasses.size()> kBackwardCosts{{
 }};
 
 constexpr std::array<ClassCosts, kOnePassClasses.size()> kOnePassCosts{{
-    {1.621, 0.299, 3.199},  // 64x2
-    {1.322, 0.269, 2.997},  // 128x2
+    {1.507, 0.278, 2.975},  // 64x2
+    {1.236, 0.252, 2.802},  // 128x2
 }};
 
 /// What a tile that one warpgroup of two needs takes more, as a share of `tile`: no other keeps the tensor cores busy.
