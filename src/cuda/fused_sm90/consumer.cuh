@@ -164,16 +164,16 @@ class Consumer {
   /// Writes the rows of the box, each multiplied by a factor, to one of the views, whose vectors have `dim` elements.
   __device__ void write_rows(const Place& place, int view, const float (&sums)[kSums], const float (&factor)[2],
                              int dim) {
-    write_rows(place, view, dim, [&](int i) {
-      return packed<Element>(sums[i] * factor[i / 2 % 2], sums[i + 1] * factor[i / 2 % 2]);
-    });
+    write_rows(place, view, dim,
+               [&](int i) { return packed<Element>(sums[i] * factor[i / 2 % 2], sums[i + 1] * factor[i / 2 % 2]); });
   }
 
-  /// The same, where pair(i) is what is written of this thread's sums i and i + 1; those of all heads in a row one after
-  /// the other, and `dim` for all of them.
+  /// The same, where pair(i) is what is written of this thread's sums i and i + 1; those of all heads in a row one
+  /// after the other, and `dim` for all of them.
   ///
-  /// They go through shared memory, a chunk at a time, so that lanes write 16 bytes that follow each other: lane l piece
-  /// l % 8 of rows l / 8, l / 8 + 4, ... What it waits for is asked for all at once, as nothing else goes on meanwhile.
+  /// They go through shared memory, a chunk at a time, so that lanes write 16 bytes that follow each other: lane l
+  /// piece l % 8 of rows l / 8, l / 8 + 4, ... What it waits for is asked for all at once, as nothing else goes on
+  /// meanwhile.
   template <class Pair>
   __device__ void write_rows(const Place& place, int view, int dim, Pair pair) {
     constexpr int kWidth = 8;
