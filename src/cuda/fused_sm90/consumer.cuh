@@ -184,7 +184,7 @@ class Consumer {
     const unsigned first = thread / 32 % 4 * 16;  // row of this warp
     const unsigned row = first + lane / 8;        // of the first pass
     bool exists[kPasses];
-    Element* to[kPasses];
+    Element* to[kPasses];  // anywhere, where no token is
 #pragma unroll
     for (int pass = 0; pass < kPasses; ++pass) {
       exists[pass] = is_member(shared_.row_position[row + 4 * pass], place.members);

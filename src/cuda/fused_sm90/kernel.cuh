@@ -21,7 +21,7 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
   using Masks = ColumnMasks<Config::kColumns>;
   const int thread = static_cast<int>(threadIdx.x);
   const TiledGrid& grid = p.grid;
-  // Rows without a token matter where columns are summed over rows: dQ gets zeros from them.
+  // Rows without a token matter where columns are summed over rows: dQ gets zeros times them.
   const bool fills_rows = !Config::kSumsQueries || grid.rows.volume == kWarpgroupRows;
   if (p.dim < Config::kDim || p.dim_v < Config::kDim || grid.columns.volume < Config::kColumns || !fills_rows) {
     const auto clear = [&](const void* first, const void* last) {
