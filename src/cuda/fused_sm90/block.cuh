@@ -13,7 +13,6 @@
 #include "cuda/fused_sm90/classes.h"
 #include "cuda/fused_sm90/parameters.h"
 #include "cuda/fused_sm90/ptx.h"
-#include "cuda/fused_sm90/shift.h"
 #include "cuda/fused_sm90/tiles.h"
 
 namespace vicinal::cuda::sm90 {
@@ -73,6 +72,8 @@ struct KernelConfig {
   /// A warpgroup where it gives registers to the consumers, else a warp.
   static constexpr int kProducers = kBlocks == 1 ? 128 : 32;
   static constexpr int kThreads = kConsumers + kProducers;
+  /// Warps that copy a tile together, where threads copy and no other stage is free meanwhile.
+  static constexpr int kTileSharers = kProducers > 32 && kStages == 2 ? 2 : 1;
   /// Registers a thread: at the launch where one block has the multiprocessor, and then, moved by setmaxnreg.
   static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
   static constexpr int kProducerRegisters = 56;
@@ -91,16 +92,6 @@ struct alignas(16) ItemNote {
   int extra;                      ///< tiles of extra tokens
   std::int64_t first[kRowViews];  ///< elements to the first token of the box, in each of the views
   std::uint32_t members;          ///< positions along each axis that hold a token, a byte each
-};
-
-/// What a warp knows of a tile that threads copy.
-struct alignas(16) CopiedTile {
-  Barrier* full;  ///< to arrive at when it is there; null where that tells of more tiles, and this is not the last
-  // Where rows may begin between words:
-  std::uint32_t address;  ///< in shared memory
-  std::uint8_t rows;      ///< that it has room for
-  bool shifts;            ///< some of the warp's do
-  bool is_full;           ///< rows take all room
 };
 
 /// Of a query, where it is a column.
@@ -129,6 +120,8 @@ struct SharedMemory {
   static constexpr int kMostRows = larger(Config::kColumns, kWarpgroupRows);
   /// Whether rows may take all room, so that there is none for the bytes before one that begins between words.
   static constexpr bool kFillsChunks = Config::kHeads * Config::kDim == Config::kChunks * kChunk;
+  static constexpr int kCopyingWarps = Config::kProducers / 32;
+  static constexpr int kCopiedTiles = kCopyingWarps == 1 || Config::kStages > 2 ? 2 : 1;  // of a warp, on their way
   using RowBox = std::uint8_t[Config::kChunks][kWarpgroupRows][kRowBytes];
   using ColumnTile = std::uint8_t[Config::kChunks][Config::kColumns][kRowBytes];
 
@@ -148,11 +141,10 @@ struct SharedMemory {
   std::int64_t row_offset[kRowViews][kWarpgroupRows];  ///< elements from a box's first token, in each of the views
   // Where threads copy tiles:
   std::int64_t column_offset[2][Config::kColumns];  ///< elements from the first token, of keys and of values
-  // and of the last two of these:
-  CopiedTile copied[Config::kProducers / 32][2];
-  const std::uint8_t* found_rows[2][kMostRows];
-  /// What is beyond the last chunk of a row until it is shifted.
-  std::uint32_t row_end[2][kFillsChunks ? kMostRows : 1];
+  /// Of each warp, of its last tiles:
+  const std::uint8_t* found_rows[kCopyingWarps][kCopiedTiles][kMostRows];
+  /// what is beyond the last chunk of a row until it is shifted.
+  std::uint32_t row_end[kCopyingWarps][kCopiedTiles][kFillsChunks ? kMostRows : 1];
   PackedPosition row_position[kWarpgroupRows];
   PackedPosition column_position[Config::kColumns];
   Barrier row_full[Config::kRowStages], row_empty[Config::kRowStages];
@@ -180,6 +172,13 @@ struct RingPosition {
   [[nodiscard]] __device__ RingPosition before() const {
     return stage == 0 ? RingPosition{kStages - 1, phase ^ 1} : RingPosition{stage - 1, phase};
   }
+};
+
+/// Which tokens of which head a tile holds.
+struct TileOrigin {
+  int batch;
+  int head;
+  int token[3];  ///< of the tile's first position
 };
 
 __device__ inline std::int64_t token_offset(const View& view, int batch, const int (&token)[3], int head) {

@@ -3,35 +3,31 @@
 // The producer of the fused Hopper kernels: it fills shared memory with tiles.
 
 #include "cuda/fused_sm90/block.cuh"
+#include "cuda/fused_sm90/copying_warp.cuh"
 #include "cuda/fused_sm90/parameters.h"
-#include "cuda/fused_sm90/shift.h"
 
 namespace vicinal::cuda::sm90 {
 
 #if VICINAL_HOPPER_CODE
 
-/// Which tokens of which head a tile holds.
-struct TileOrigin {
-  int batch;
-  int head;
-  int token[3];  ///< of the tile's first position
-};
-
-/// Plans work items and fills tiles, for all warpgroups: the last warp of a block, or its last warpgroup, where the
-/// first warp plans and loads rows, the second loads keys and the third values, and the fourth has to do with single
-/// numbers of columns that are queries: it loads their statistics, and has sums of dQ added. Planners alone do the
-/// arithmetic of tiles, once for all, and leave notes of what each warpgroup is to know. Where threads copy, all of
-/// them copy everything.
+/// Plans work items and fills tiles, for all warpgroups: the last warp of a block, or its last warpgroup. There, where
+/// the copy engine copies, the first warp plans and loads rows, the second loads keys and the third values, and the
+/// fourth has to do with single numbers of columns that are queries: it loads their statistics, and has sums of dQ
+/// added. Where threads copy, two warps have keys and two have values, each a half of every tile or every other one,
+/// from waiting until the stage is free to announcing it; and all a share of each item's rows. Planners alone do the
+/// arithmetic of tiles, once for all, and leave notes of what each warpgroup is to know.
 template <class Config, bool kByCopyEngine>
 class Producer {
   using Element = typename Config::Element;
   static constexpr int kWarpgroups = Config::kWarpgroups;
-  static constexpr int kRoles = Config::kProducers == 32 || !kByCopyEngine ? 1 : (Config::kHasStatistics ? 4 : 3);
+  static constexpr int kWarps = Config::kProducers / 32;
+  static constexpr int kRoles = kWarps == 1 || !kByCopyEngine ? 1 : (Config::kHasStatistics ? 4 : 3);
   static constexpr int kLag = Config::kValueLag;
-  static constexpr bool kFillsChunks = SharedMemory<Config>::kFillsChunks;
-  // Where threads copy:
-  static constexpr int kWarpRows = 8;                                   // rows of a warp that follow each other
-  static constexpr int kRowStep = Config::kProducers / 32 * kWarpRows;  // from these to its next
+  static constexpr int kSharers = kByCopyEngine ? 1 : Config::kTileSharers;
+  static constexpr int kBoxes = kWarpgroups * Config::kRowTensors;  // of an item's rows
+  /// Rows of a box that a warp copies, so that each has as many.
+  static constexpr int kCopiedRows = smaller(kWarpgroupRows, kBoxes* kWarpgroupRows / kWarps);
+  static_assert(kWarps == 1 || (kWarps == 4 && Config::kStages % 2 == 0));
 
  public:
   __device__ Producer(const Parameters& p, SharedMemory<Config>& shared)
@@ -40,7 +36,8 @@ class Producer {
         thread_(static_cast<int>(threadIdx.x) - Config::kConsumers),
         lane_(thread_ % 32),
         axis_(lane_ % 3),
-        warpgroup_(lane_ / 3 % kWarpgroups) {}
+        warpgroup_(lane_ / 3 % kWarpgroups),
+        copying_(p, shared, thread_) {}
 
   __device__ void run() {
     if (kByCopyEngine && warp() >= kRoles) return;
@@ -68,11 +65,11 @@ class Producer {
       const int end = Config::kRows == RowKind::keys ? first + sharing : first + 1;
 #pragma unroll 1
       for (int head = first; head < end; ++head) produce_tiles(item, head, along, share);
-      // Threads that do everything would wait for rows that consumers keep until sums have made way.
-      if constexpr (!kByCopyEngine) add_last_sums();
+      // A warp that copies would wait for rows that consumers keep until sums have made way.
+      if (!kByCopyEngine && adds_sums()) add_last_sums();
     }
     if constexpr (!kByCopyEngine) {
-      if constexpr (!Config::kSumsQueries) announce_all();
+      copying_.announce_last();
     } else if (has_role(3)) {
       add_last_sums();
       if constexpr (Config::kHasStatistics) {  // shared memory is theirs until they have arrived
@@ -86,8 +83,25 @@ class Producer {
 
  private:
   __device__ int warp() const { return __shfl_sync(~0U, thread_ / 32, 0); }
-  __device__ bool plans() const { return Config::kProducers == 32 || warp() == 0; }
+  __device__ bool plans_items() const { return kWarps == 1 || warp() == 0; }
   __device__ bool has_role(int role) const { return kRoles == 1 || warp() == role; }
+  /// Whether tiles of this stage, or shares of them, are this warp's.
+  __device__ bool loads_keys(int stage) const {
+    if (kByCopyEngine) return has_role(1);
+    return kWarps == 1 || (kSharers > 1 ? warp() < kSharers : warp() == stage % 2);
+  }
+  __device__ bool loads_values(int stage) const {
+    if (kByCopyEngine) return has_role(2);
+    return kWarps == 1 || (kSharers > 1 ? warp() >= kSharers : warp() == 2 + stage % 2);
+  }
+  __device__ int share_of_tile() const { return kSharers > 1 ? warp() % kSharers : 0; }
+  __device__ bool loads_statistics(int stage) const {
+    return Config::kHasStatistics && (kByCopyEngine ? has_role(3) : loads_keys(stage));
+  }
+  __device__ bool plans_tiles(int stage) const {
+    return kByCopyEngine || kSharers > 1 ? plans_items() : loads_keys(stage);
+  }
+  __device__ bool adds_sums() const { return Config::kSumsQueries && warp() == 3; }
 
   __device__ int of_axis(const int (&values)[3]) const {
     return axis_ == 0 ? values[0] : (axis_ == 1 ? values[1] : values[2]);
@@ -106,24 +120,30 @@ class Producer {
   __device__ void produce_rows(const WorkItem& item, const AxisShare& along, const Share& share) {
     const int stage = row_ring_.stage;
     await(shared_.row_empty[stage], row_ring_.phase ^ 1);
-    if (plans()) {
+    if (plans_items()) {
       note_item(item, along, share, stage);
       note_rows(item, along, stage);
       __syncwarp();
     }
     Barrier& full = shared_.row_full[stage];
     expect(full, kWarpgroups * p_.grid.rows.volume * (p_.dim + (Config::kRowTensors > 1 ? p_.dim_v : 0)));
-    constexpr int kBoxes = kWarpgroups * Config::kRowTensors;
+    constexpr int kBoxSharers = kByCopyEngine ? 1 : kWarpgroupRows / kCopiedRows;
 #pragma unroll 1
-    for (int box = 0; box < kBoxes; ++box) {
-      if (unannounced_ > 1) announce();
+    for (int box = kByCopyEngine ? 0 : warp() / kBoxSharers; box < kBoxes;
+         box += kByCopyEngine ? 1 : kWarps / kBoxSharers) {
       const int w = box / Config::kRowTensors;
       const int t = box % Config::kRowTensors;
       TileOrigin origin{item.batch, item.head, {}};
       first_row(item, w, origin.token);
-      fill(p_.row[t], t == 0 ? p_.dim : p_.dim_v, p_.grid.rows, shared_.row_position, nullptr, origin,
-           shared_.row[stage][t][w], full);
-      publish(box == kBoxes - 1 ? &full : nullptr);
+      const int dim = t == 0 ? p_.dim : p_.dim_v;
+      if constexpr (kByCopyEngine) {
+        fill(p_.row[t], dim, p_.grid.rows, true, origin, shared_.row[stage][t][w], full);
+      } else {
+        const bool last = kWarps > 1 || box == kBoxes - 1;
+        copying_.template copy<kCopiedRows>(p_.row[t].view, dim, p_.grid.rows, shared_.row_position, nullptr, origin,
+                                            warp() % kBoxSharers * kCopiedRows, shared_.row[stage][t][w],
+                                            last ? &full : nullptr);
+      }
     }
     row_ring_.advance();
   }
@@ -199,21 +219,18 @@ class Producer {
 #pragma unroll
         for (int a = 0; a < 3; ++a) origin.token[a] = corner[a] + step[a] * tile[a];
       }
-      if (t < share.total && (plans() || has_role(1) || has_role(3))) {
+      if (t < share.total) {
         const int stage = key_ring_.stage;
-        Barrier& full = shared_.key_full[stage];
-        await(shared_.key_empty[stage], key_ring_.phase ^ 1);
-        if (plans()) {
+        const bool mine = plans_tiles(stage) || loads_keys(stage) || loads_statistics(stage) || adds_sums();
+        if (mine) await(shared_.key_empty[stage], key_ring_.phase ^ 1);
+        if (plans_tiles(stage)) {
           if constexpr (Config::kSumsQueries) note_place(item, head, along, of_axis(tile));
-          note_tile(along, share, t, of_axis(tile), shared_.tile[stage], full);
+          note_tile(along, share, t, of_axis(tile), shared_.tile[stage], shared_.key_full[stage]);
         }
-        if (has_role(1)) fill_keys(origin, extra, stage);
-        if constexpr (Config::kHasStatistics) {
-          if (has_role(3)) fill_statistics(origin, stage, full);
-        }
-        if (has_role(1)) publish(&full);
+        if (loads_statistics(stage)) fill_statistics(origin, stage);
+        if (loads_keys(stage)) fill_keys(origin, extra, stage);
         if constexpr (Config::kSumsQueries) {
-          if (has_role(3)) {
+          if (adds_sums()) {
             if (laid_ == Config::kStages) {
               add_sums(key_ring_);
             } else {
@@ -223,10 +240,12 @@ class Producer {
         }
         key_ring_.advance();
       }
-      if (t >= kLag && has_role(2)) {
+      if (t >= kLag) {
         const int stage = value_ring_.stage;
-        await(shared_.value_empty[stage], value_ring_.phase ^ 1);
-        fill_values(kLag > 0 ? before : origin, t - kLag >= share.tiles(), stage);
+        if (loads_values(stage)) {
+          await(shared_.value_empty[stage], value_ring_.phase ^ 1);
+          fill_values(kLag > 0 ? before : origin, t - kLag >= share.tiles(), stage);
+        }
         value_ring_.advance();
       }
       before = origin;
@@ -270,10 +289,24 @@ class Producer {
   }
 
   __device__ void fill_keys(const TileOrigin& origin, bool extra, int stage) {
-    Barrier& full = shared_.key_full[stage];
-    expect(full, p_.grid.columns.volume * p_.dim);
-    fill(extra ? p_.extra_key : p_.key, p_.dim, p_.grid.columns, extra ? nullptr : shared_.column_position,
-         shared_.column_offset[0], origin, shared_.key[stage], full);
+    fill_columns(extra ? p_.extra_key : p_.key, p_.dim, 0, origin, extra, shared_.key[stage], shared_.key_full[stage]);
+  }
+  __device__ void fill_values(const TileOrigin& origin, bool extra, int stage) {
+    fill_columns(extra ? p_.extra_value : p_.value, p_.dim_v, 1, origin, extra, shared_.value[stage],
+                 shared_.value_full[stage]);
+  }
+
+  /// Of keys, or of values.
+  __device__ void fill_columns(const Source& from, int dim, int kind, const TileOrigin& origin, bool extra,
+                               typename SharedMemory<Config>::ColumnTile& to, Barrier& full) {
+    expect(full, p_.grid.columns.volume * dim);
+    if constexpr (kByCopyEngine) {
+      fill(from, dim, p_.grid.columns, !extra, origin, to, full);
+    } else {
+      constexpr int kShare = Config::kColumns / kSharers;
+      copying_.template copy<kShare>(from.view, dim, p_.grid.columns, extra ? nullptr : shared_.column_position,
+                                     shared_.column_offset[kind], origin, share_of_tile() * kShare, to, &full);
+    }
   }
 
   /// Has dQ of the last tile of a stage, which consumers laid out before they gave the stage back, added to the sums in
@@ -298,7 +331,6 @@ class Producer {
   /// Likewise of all tiles that are left.
   __device__ void add_last_sums() {
     if constexpr (Config::kSumsQueries) {
-      announce_all();
       auto ring = key_ring_;
 #pragma unroll
       for (int left = Config::kStages; left > 0; --left) {
@@ -312,21 +344,12 @@ class Producer {
     }
   }
 
-  __device__ void fill_values(const TileOrigin& origin, bool extra, int stage) {
-    Barrier& full = shared_.value_full[stage];
-    expect(full, p_.grid.columns.volume * p_.dim_v);
-    fill(extra ? p_.extra_value : p_.value, p_.dim_v, p_.grid.columns, extra ? nullptr : shared_.column_position,
-         shared_.column_offset[1], origin, shared_.value[stage], full);
-    publish(&full);
-  }
-
-  /// The threads that have this role copy them, whoever copies tiles. Columns without a token get zeros, as their
-  /// vectors are: they add nothing to any sum.
-  __device__ void fill_statistics(const TileOrigin& origin, int stage, Barrier& full) const {
-    constexpr int kThreads = kByCopyEngine ? 32 : Config::kProducers;
+  /// Threads copy them, whoever copies tiles. Columns without a token get zeros, as their vectors are: they
+  /// add nothing to any sum.
+  __device__ void fill_statistics(const TileOrigin& origin, int stage) const {
     auto& to = shared_.statistics[stage];
 #pragma unroll 1
-    for (int i = kByCopyEngine ? lane_ : thread_; i < p_.grid.columns.volume; i += kThreads) {
+    for (int i = lane_ + 32 * share_of_tile(); i < p_.grid.columns.volume; i += 32 * kSharers) {
       int token[3];
       bool exists = true;
       for (int a = 0; a < 3; ++a) {
@@ -341,15 +364,23 @@ class Producer {
       copy(to.of_weight[i], p_.statistics[0]);
       copy(to.of_gradient[i], p_.statistics[1]);
     }
-    if constexpr (kByCopyEngine) full.arrive_after_copies();
+    if constexpr (kByCopyEngine) shared_.key_full[stage].arrive_after_copies();
   }
 
   __device__ void announce_end() {
     const int stage = row_ring_.stage;
-    shared_.row_empty[stage].wait(row_ring_.phase ^ 1);
-    if (plans() && lane_ < kWarpgroups) shared_.item[stage][lane_].skipped_before = -1;
+    await(shared_.row_empty[stage], row_ring_.phase ^ 1);
+    if (plans_items() && lane_ < kWarpgroups) shared_.item[stage][lane_].skipped_before = -1;
     __syncwarp();
-    if (!kByCopyEngine || lane_ == 0) shared_.row_full[stage].arrive();
+    if (lane_ == 0) shared_.row_full[stage].arrive();
+  }
+
+  __device__ void await(Barrier& empty, int phase) {
+    if constexpr (kByCopyEngine) {
+      empty.wait(phase);
+    } else {
+      copying_.await(empty, phase);
+    }
   }
 
   __device__ void expect(Barrier& full, int elements) {
@@ -358,15 +389,11 @@ class Producer {
     __syncwarp();
   }
 
-  /// Fills a tile with rows at the positions of `shape`, or with consecutive extra tokens where there are no
-  /// `positions`. `offsets` are elements from the tile's first token, where they are known.
+  /// Has the copy engine fill a tile with rows at the positions of `shape`, or with consecutive extra tokens.
   template <int kRows>
-  __device__ void fill(const Source& from, int dim, const TileShape& shape, const PackedPosition* positions,
-                       const std::int64_t* offsets, const TileOrigin& origin,
-                       std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) {
-    if constexpr (!kByCopyEngine) {
-      fill_by_threads(from.view, dim, shape, positions, offsets, origin, to);
-    } else if (positions != nullptr && shape.copies > 1) {
+  __device__ void fill(const Source& from, int dim, const TileShape& shape, bool of_grid, const TileOrigin& origin,
+                       std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
+    if (of_grid && shape.copies > 1) {
       fill_by_walking(from, dim, shape, origin, to, full);
     } else if (elect_lane()) {
       copy_box(from, dim, origin.token, origin, 0, to, full);
@@ -409,233 +436,6 @@ class Producer {
     __syncwarp();
   }
 
-  template <int kRows>
-  __device__ void fill_by_threads(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
-                                  const std::int64_t* offsets, const TileOrigin& origin,
-                                  std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
-    static_assert(kRows % kRowStep == 0);
-    __syncwarp();  // lanes may still read what they know of the tile before the last
-    find_rows(from, dim, shape, positions, offsets, origin, to);
-    switch (p_.copied_bytes) {
-      case 16: copy_rows<16>(dim, to); break;
-      case 8: copy_rows<8>(dim, to); break;
-      default: copy_rows<4>(dim, to);
-    }
-  }
-
-  /// What this warp knows of one of the last two tiles.
-  __device__ CopiedTile& copied(int tile) const {
-    return shared_.copied[static_cast<unsigned>(computed_late(thread_)) / 32][tile];
-  }
-
-  /// One of the rows that the warp of a thread copies.
-  __device__ static int row_of_warp(unsigned thread, unsigned number) {
-    return static_cast<int>(number / kWarpRows * kRowStep + thread / 32 * kWarpRows + number % kWarpRows);
-  }
-
-  /// Whether rows may begin between words.
-  __device__ bool has_halves() const { return p_.copied_bytes < 4; }
-
-  /// Each lane finds rows that its warp is to copy. (Handed round by shuffles they would make the whole producer
-  /// spill.)
-  template <int kRows>
-  __device__ void find_rows(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
-                            const std::int64_t* offsets, const TileOrigin& origin,
-                            std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
-    bool whole = positions != nullptr && offsets != nullptr;
-#pragma unroll
-    for (int a = 0; a < 3; ++a) {
-      const TiledAxis& axis = p_.grid.axes[a];
-      whole = whole && origin.token[a] + (shape.extent[a] - 1) * axis.dilation < axis.extent;
-    }
-    const std::uint8_t* first = nullptr;
-    if (whole) first = address_of(from, token_offset(from, origin.batch, origin.token, origin.head));
-    const auto thread = static_cast<unsigned>(computed_late(thread_));
-    bool shifts = false;
-#pragma unroll 1
-    for (int row = row_of_warp(thread, thread % 32); row < kRows; row += Config::kProducers) {
-      const std::uint8_t* found = no_row();
-      if (row < shape.volume) {
-        found =
-            whole ? first + offsets[row] * static_cast<int>(sizeof(Element)) : find_row(from, row, positions, origin);
-      }
-      shared_.found_rows[next_][row] = found;
-      if (has_halves()) {
-        copy_end(found, dim, row, to);
-        shifts = shifts || shift_of(found) != 0;
-      }
-    }
-    if (has_halves()) {
-      CopiedTile& tile = copied(next_);
-      tile.address = shared_address(&to);
-      tile.rows = kRows;
-      tile.shifts = __any_sync(~0U, shifts);
-      tile.is_full = is_full(dim);
-    }
-    __syncwarp();
-  }
-
-  /// Whether rows take all room.
-  __device__ static bool is_full(int dim) { return kFillsChunks && dim == Config::kChunks * kChunk; }
-
-  /// What a row has in the word behind those that it fills wherever it begins.
-  template <int kRows>
-  __device__ void copy_end(const std::uint8_t* row, int dim, int number,
-                           std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
-    const auto elements = static_cast<unsigned>(dim);
-    const unsigned words = elements / 2;
-    const int shift = shift_of(row);
-    const std::uint32_t place =
-        is_full(dim) ? shared_address(&shared_.row_end[next_][number])
-                     : shared_address(&to[words / 32][number][words % 32 * 4 ^ number % kWarpRows * 16U]);
-    copy_4(place, row - shift + words * 4, static_cast<int>(elements % 2) * 2 + shift);
-  }
-
-  /// Some lanes copy a row that was found, each a unit of every so many. Rows begin, and end, at multiples of `kBytes`;
-  /// of those that do not even begin at words the words are copied that hold them, as many as they fill.
-  template <int kBytes, int kRows>
-  __device__ void copy_rows(int dim, std::uint8_t (&to)[Config::kChunks][kRows][128]) const {
-    constexpr int kRowLanes = kBytes == 4 && Config::kChunks > 1 ? 16 : 8;  // more would find rows for fewer units
-    constexpr int kRowsAtOnce = 32 / kRowLanes;
-    constexpr int kStep = kRowLanes * kBytes;
-    const auto thread = static_cast<unsigned>(computed_late(thread_));
-    const int begin = static_cast<int>(thread % kRowLanes) * kBytes;
-    constexpr auto kElements = static_cast<unsigned>(kBytes / sizeof(Element));
-    const int left = static_cast<int>(static_cast<unsigned>(dim) / kElements) * kBytes - begin;
-    const int first = row_of_warp(thread, thread % 32 / kRowLanes);
-    std::uint32_t target = shared_address(&to[0][first][begin ^ first % kWarpRows * 16]);
-#pragma unroll 2
-    for (int row = 0; row < kRows; row += kRowStep) {
-      const std::uint8_t* sources[kWarpRows / kRowsAtOnce];
-#pragma unroll
-      for (int r = 0; r < kWarpRows; r += kRowsAtOnce)
-        sources[r / kRowsAtOnce] = shared_.found_rows[next_][first + row + r];
-#pragma unroll
-      for (int r = 0; r < kWarpRows; r += kRowsAtOnce) {
-        const std::uint8_t* source = sources[r / kRowsAtOnce];
-        if constexpr (kBytes == 4) source -= shift_of(source);
-        source = computed_late(source + begin);  // once for all units
-#pragma unroll
-        for (int at = 0; at < Config::kChunks * 128; at += kStep) {
-          if (left <= at) continue;
-          const std::uint32_t place = (target ^ (r * 16 ^ at % 128)) + (r + at / 128 * kRows) * 128;
-          if constexpr (kBytes == 16) copy_16(place, source + at, kBytes);
-          if constexpr (kBytes == 8) copy_8(place, source + at, kBytes);
-          if constexpr (kBytes == 4) copy_4(place, source + at, kBytes);
-        }
-      }
-      target += kRowStep * 128;
-    }
-  }
-
-  /// What is copied where no token is: zeros.
-  __device__ static const std::uint8_t* no_row() {
-    alignas(16) static const std::uint8_t row[Config::kChunks * 128] = {};
-    return row;
-  }
-
-  /// A row of a tile.
-  __device__ const std::uint8_t* find_row(const View& from, int row, const PackedPosition* positions,
-                                          const TileOrigin& origin) const {
-    int token[3] = {0, 0, origin.token[2] + row};
-    bool exists = token[2] < p_.grid.extra_kv;
-    if (positions != nullptr) {
-      exists = true;
-      for (int a = 0; a < 3; ++a) {
-        token[a] = origin.token[a] + positions[row].along(a) * p_.grid.axes[a].dilation;
-        exists = exists && token[a] < p_.grid.axes[a].extent;
-      }
-    }
-    if (!exists) return no_row();
-    return address_of(from, token_offset(from, origin.batch, token, origin.head));
-  }
-
-  __device__ static const std::uint8_t* address_of(const View& from, std::int64_t element) {
-    return reinterpret_cast<const std::uint8_t*>(static_cast<const Element*>(from.data) + element);
-  }
-
-  /// Bytes by which a row begins after a multiple of 4.
-  __device__ static int shift_of(const std::uint8_t* row) {
-    return static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 4);
-  }
-
-  /// Moves the rows of a tile that has arrived to where they are to begin, each lane those that it found: by the
-  /// swizzle the same piece of eight rows is in different banks. (Lanes that share a row would have to wait for each
-  /// other, which makes the whole producer spill.)
-  __device__ void shift_rows(const CopiedTile& tile, int number) const {
-    constexpr int kPieces = 8;  // of a chunk
-    const auto thread = static_cast<unsigned>(computed_late(thread_));
-#pragma unroll 1
-    for (int row = row_of_warp(thread, thread % 32); row < tile.rows; row += Config::kProducers) {
-      const int shift = shift_of(shared_.found_rows[number][row]);
-      std::uint32_t at = tile.address + row * 128 + row % kWarpRows * 16;
-#pragma unroll 1
-      for (int chunk = 1; chunk <= Config::kChunks; ++chunk) {
-        const std::uint32_t next_chunk = at + tile.rows * 128;
-        std::uint32_t last = 0;
-        if (chunk < Config::kChunks) {
-          last = load_shared(next_chunk);
-        } else if (kFillsChunks && tile.is_full) {
-          last = load_shared(shared_address(&shared_.row_end[number][row]));
-        }
-        Piece piece = load_piece(at);
-#pragma unroll
-        for (int p = 0; p < kPieces; ++p) {
-          Piece next{{last}};
-          if (p + 1 < kPieces) next = load_piece(at ^ (p + 1) * 16);
-          const Piece result = shifted(piece, next.words[0], shift);
-          store_shared(at ^ p * 16, uint4{result.words[0], result.words[1], result.words[2], result.words[3]});
-          piece = next;
-        }
-        at = next_chunk;
-      }
-    }
-  }
-
-  __device__ static Piece load_piece(std::uint32_t from) {
-    const uint4 words = load_shared_16(from);
-    return {{words.x, words.y, words.z, words.w}};
-  }
-
-  /// Waits for a stage that consumers give back, which they may do only when they hear of the tiles that are on their
-  /// way.
-  __device__ void await(Barrier& empty, int phase) {
-#pragma unroll 1
-    while (unannounced_ > 1 || (unannounced_ == 1 && !__all_sync(~0U, empty.test(phase)))) announce();
-    empty.wait(phase);
-  }
-
-  /// Threads' copies arrive late: a tile is announced when the next one is on its way.
-  __device__ void publish(Barrier* full) {
-    if constexpr (kByCopyEngine) return;
-    close_copies();
-    copied(next_).full = full;
-    next_ ^= 1;
-    ++unannounced_;
-  }
-
-  __device__ void announce_all() {
-    while (unannounced_ > 0) announce();
-  }
-
-  /// Announces the tile that has been on its way for longest.
-  __device__ void announce() {
-    if (unannounced_ > 1) {
-      wait_for_copies<1>();
-    } else {
-      wait_for_copies<0>();
-    }
-    const int number = next_ ^ (unannounced_ & 1);
-    const CopiedTile& tile = copied(number);
-    __syncwarp();  // all lanes' copies have arrived
-    if (has_halves() && tile.shifts) shift_rows(tile, number);
-    if (tile.full != nullptr) {
-      fence_async_proxy();
-      tile.full->arrive();
-    }
-    --unannounced_;
-  }
-
   const Parameters& p_;
   SharedMemory<Config>& shared_;
   int thread_;
@@ -644,9 +444,8 @@ class Producer {
   int warpgroup_;
   RingPosition<Config::kRowStages> row_ring_;
   RingPosition<Config::kStages> key_ring_, value_ring_;
-  int next_ = 0;         // of the last two tiles that threads copy, that which the next one replaces
-  int unannounced_ = 0;  // tiles on their way by threads
-  int laid_ = 0;         // tiles of columns, the last ones, of which sums are still to be added
+  CopyingWarp<Config> copying_;  // where threads copy
+  int laid_ = 0;                 // tiles of columns, the last ones, of which sums are still to be added
 };
 
 #endif  // VICINAL_HOPPER_CODE

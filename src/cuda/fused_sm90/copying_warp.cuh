@@ -1,0 +1,269 @@
+#pragma once
+
+// How a warp of the producer copies tiles that the copy engine cannot read.
+
+#include "cuda/fused_sm90/block.cuh"
+#include "cuda/fused_sm90/parameters.h"
+#include "cuda/fused_sm90/shift.h"
+
+namespace vicinal::cuda::sm90 {
+
+#if VICINAL_HOPPER_CODE
+
+/// Copies rows of tiles, several lanes a row, by `cp.async` of 16, 8 or 4 bytes. Of rows that do not even begin at
+/// words the words are copied that hold them, and shifted where they lie when they have arrived.
+///
+/// Where several of its tiles may be on their way a warp announces one when the next has been asked for, or when it
+/// would have to wait for a stage that consumers may give back only when they have that tile; else when it has arrived.
+template <class Config>
+class CopyingWarp {
+  using Element = typename Config::Element;
+  static constexpr bool kDefers = SharedMemory<Config>::kCopiedTiles > 1;
+  static constexpr int kSwizzledRows = 8;  // whose pieces are in different banks
+  static constexpr bool kFillsChunks = SharedMemory<Config>::kFillsChunks;
+
+ public:
+  /// The thread's number among those that produce.
+  __device__ CopyingWarp(const Parameters& p, SharedMemory<Config>& shared, int thread)
+      : p_(p), shared_(shared), thread_(thread) {}
+
+  /// Some rows of a tile, kCopied from `first` on: those at the positions of `shape`, or consecutive extra tokens where
+  /// there are no `positions`. `offsets` are elements from the tile's first token, where they are known. `full` is
+  /// arrived at when they are there, if it is given.
+  template <int kCopied, int kRows>
+  __device__ void copy(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
+                       const std::int64_t* offsets, const TileOrigin& origin, int first,
+                       std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier* full) {
+    static_assert(kCopied % kSwizzledRows == 0);
+    __syncwarp();  // lanes may still read what they know of the tile before
+    find_rows<kCopied>(from, shape, positions, offsets, origin, first);
+    OnItsWay tile{.full = full,
+                  .address = shared_address(&to[0][first][0]),
+                  .rows = kCopied,
+                  .room = kRows,
+                  .shifts = false,
+                  .is_full = kFillsChunks && dim == Config::kChunks * kChunk};
+    if (has_halves()) tile.shifts = copy_ends(dim, tile);
+    switch (p_.copied_bytes) {
+      case 16: copy_rows<16, kCopied, kRows>(dim, tile.address); break;
+      case 8: copy_rows<8, kCopied, kRows>(dim, tile.address); break;
+      default: copy_rows<4, kCopied, kRows>(dim, tile.address);
+    }
+    close_copies();
+    if constexpr (kDefers) {
+      if (waiting_) {
+        wait_for_copies<1>();
+        announce(tile_, slot_ ^ 1);
+      }
+      tile_ = tile;
+      waiting_ = true;
+      slot_ ^= 1;
+    } else {
+      wait_for_copies<0>();
+      announce(tile, 0);
+    }
+  }
+
+  /// Waits for a stage that consumers give back.
+  __device__ void await(Barrier& empty, int phase) {
+    if (kDefers && waiting_ && !__all_sync(~0U, empty.test(phase))) announce_last();
+    empty.wait(phase);
+  }
+
+  /// Announces what is on its way, if there is anything.
+  __device__ void announce_last() {
+    if (!waiting_) return;
+    wait_for_copies<0>();
+    announce(tile_, slot_ ^ 1);
+    waiting_ = false;
+  }
+
+ private:
+  struct OnItsWay {
+    Barrier* full;
+    std::uint32_t address;  ///< of the first row, in shared memory
+    std::uint8_t rows;      ///< that are copied
+    std::uint8_t room;      ///< rows of a chunk
+    bool shifts;            ///< some rows begin between words
+    bool is_full;           ///< they take all room
+  };
+
+  __device__ unsigned thread() const { return static_cast<unsigned>(computed_late(thread_)); }
+  __device__ unsigned lane() const { return thread() % 32; }
+  __device__ const std::uint8_t*& found(int slot, unsigned row) const {
+    return shared_.found_rows[thread() / 32][slot][row];
+  }
+  __device__ std::uint32_t& row_end(int slot, unsigned row) const { return shared_.row_end[thread() / 32][slot][row]; }
+
+  /// Whether rows may begin between words.
+  __device__ bool has_halves() const { return p_.copied_bytes < 4; }
+  /// Bytes by which a row begins after a multiple of 4.
+  __device__ static int shift_of(const std::uint8_t* row) {
+    return static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 4);
+  }
+
+  /// Each lane finds rows for all.
+  template <int kCopied>
+  __device__ void find_rows(const View& from, const TileShape& shape, const PackedPosition* positions,
+                            const std::int64_t* offsets, const TileOrigin& origin, int first) const {
+    bool whole = positions != nullptr && offsets != nullptr;
+#pragma unroll
+    for (int a = 0; a < 3; ++a) {
+      const TiledAxis& axis = p_.grid.axes[a];
+      whole = whole && origin.token[a] + (shape.extent[a] - 1) * axis.dilation < axis.extent;
+    }
+    if (whole) {
+      const std::uint8_t* const tile = address_of(from, token_offset(from, origin.batch, origin.token, origin.head));
+#pragma unroll
+      for (int r = 0; r < kCopied; r += 32) {
+        if (kCopied - r < 32 && static_cast<int>(lane()) >= kCopied - r) continue;
+        const int row = first + r + static_cast<int>(lane());
+        found(slot_, r + lane()) =
+            row < shape.volume ? tile + offsets[row] * static_cast<int>(sizeof(Element)) : no_row();
+      }
+    } else {
+#pragma unroll 1
+      for (unsigned r = lane(); r < kCopied; r += 32) {
+        const int row = first + static_cast<int>(r);
+        found(slot_, r) = row < shape.volume ? find_row(from, row, positions, origin) : no_row();
+      }
+    }
+    __syncwarp();
+  }
+
+  __device__ const std::uint8_t* find_row(const View& from, int row, const PackedPosition* positions,
+                                          const TileOrigin& origin) const {
+    int token[3] = {0, 0, origin.token[2] + row};
+    bool exists = token[2] < p_.grid.extra_kv;
+    if (positions != nullptr) {
+      exists = true;
+      for (int a = 0; a < 3; ++a) {
+        token[a] = origin.token[a] + positions[row].along(a) * p_.grid.axes[a].dilation;
+        exists = exists && token[a] < p_.grid.axes[a].extent;
+      }
+    }
+    if (!exists) return no_row();
+    return address_of(from, token_offset(from, origin.batch, token, origin.head));
+  }
+
+  __device__ static const std::uint8_t* address_of(const View& from, std::int64_t element) {
+    return reinterpret_cast<const std::uint8_t*>(static_cast<const Element*>(from.data) + element);
+  }
+
+  /// What is copied where no token is: zeros.
+  __device__ static const std::uint8_t* no_row() {
+    alignas(16) static const std::uint8_t row[Config::kChunks * 128] = {};
+    return row;
+  }
+
+  /// Of each row the word behind those that it fills wherever it begins. Whether some begin between words.
+  __device__ bool copy_ends(int dim, const OnItsWay& tile) const {
+    const auto elements = static_cast<unsigned>(dim);
+    const unsigned words = elements / 2;
+    bool shifts = false;
+#pragma unroll 1
+    for (unsigned row = lane(); row < tile.rows; row += 32) {
+      const std::uint8_t* const from = found(slot_, row);
+      const int shift = shift_of(from);
+      shifts = shifts || shift != 0;
+      const std::uint32_t place = tile.is_full ? shared_address(&row_end(slot_, row))
+                                               : tile.address + (words / 32 * tile.room + row) * 128 +
+                                                     (words % 32 * 4 ^ row % kSwizzledRows * 16);
+      copy_4(place, from - shift + words * 4, static_cast<int>(elements % 2) * 2 + shift);
+    }
+    return __any_sync(~0U, shifts);
+  }
+
+  /// Some lanes copy a row, each a unit of every so many. Rows begin, and end, at multiples of `kBytes`, or are the
+  /// words that they fill.
+  template <int kBytes, int kCopied, int kRows>
+  __device__ void copy_rows(int dim, std::uint32_t to) const {
+    constexpr int kRowLanes = kBytes == 4 && Config::kChunks > 1 ? 16 : 8;  // more would read addresses for fewer units
+    constexpr int kRowsAtOnce = 32 / kRowLanes;
+    constexpr int kStep = kRowLanes * kBytes;
+    constexpr auto kElements = static_cast<unsigned>(kBytes / sizeof(Element));
+    const unsigned begin = lane() % kRowLanes * kBytes;
+    const int left = static_cast<int>(static_cast<unsigned>(dim) / kElements * kBytes - begin);
+    const unsigned first = lane() / kRowLanes;
+    const std::uint8_t* const* rows = &found(slot_, first);
+    std::uint32_t target = to + first * 128 + (begin ^ first * 16);
+#pragma unroll 2
+    for (int row = 0; row < kCopied; row += kSwizzledRows) {
+      const std::uint8_t* sources[kSwizzledRows / kRowsAtOnce];
+#pragma unroll
+      for (int r = 0; r < kSwizzledRows; r += kRowsAtOnce) sources[r / kRowsAtOnce] = rows[row + r];
+#pragma unroll
+      for (int r = 0; r < kSwizzledRows; r += kRowsAtOnce) {
+        const std::uint8_t* source = sources[r / kRowsAtOnce];
+        if constexpr (kBytes == 4) source -= shift_of(source);
+        source = computed_late(source + begin);  // once for all units
+#pragma unroll
+        for (int at = 0; at < Config::kChunks * 128; at += kStep) {
+          if (left <= at) continue;
+          const std::uint32_t place = (target ^ (r * 16 ^ at % 128)) + (r + at / 128 * kRows) * 128;
+          if constexpr (kBytes == 16) copy_16(place, source + at, kBytes);
+          if constexpr (kBytes == 8) copy_8(place, source + at, kBytes);
+          if constexpr (kBytes == 4) copy_4(place, source + at, kBytes);
+        }
+      }
+      target += kSwizzledRows * 128;
+    }
+  }
+
+  /// Tells consumers of rows whose copies have arrived, as far as this lane is concerned.
+  __device__ void announce(const OnItsWay& tile, int slot) const {
+    __syncwarp();
+    if (has_halves() && tile.shifts) shift_rows(tile, slot);
+    fence_async_proxy();
+    __syncwarp();
+    if (tile.full != nullptr && lane() == 0) tile.full->arrive();
+  }
+
+  /// Moves rows to where they are to begin, each lane its own: by the swizzle the same piece of eight rows is in
+  /// different banks. (Lanes that share a row would have to wait for each other, which makes the producer spill.)
+  __device__ void shift_rows(const OnItsWay& tile, int slot) const {
+    constexpr int kPieces = 8;  // of a chunk
+#pragma unroll 1
+    for (unsigned row = lane(); row < tile.rows; row += 32) {
+      const int shift = shift_of(found(slot, row));
+      std::uint32_t at = tile.address + row * 128 + row % kSwizzledRows * 16;
+#pragma unroll 1
+      for (int chunk = 1; chunk <= Config::kChunks; ++chunk) {
+        const std::uint32_t next_chunk = at + tile.room * 128;
+        std::uint32_t last = 0;
+        if (chunk < Config::kChunks) {
+          last = load_shared(next_chunk);
+        } else if (kFillsChunks && tile.is_full) {
+          last = load_shared(shared_address(&row_end(slot, row)));
+        }
+        Piece piece = load_piece(at);
+#pragma unroll
+        for (int p = 0; p < kPieces; ++p) {
+          Piece next{{last}};
+          if (p + 1 < kPieces) next = load_piece(at ^ (p + 1) * 16);
+          const Piece result = shifted(piece, next.words[0], shift);
+          store_shared(at ^ p * 16, uint4{result.words[0], result.words[1], result.words[2], result.words[3]});
+          piece = next;
+        }
+        at = next_chunk;
+      }
+    }
+  }
+
+  __device__ static Piece load_piece(std::uint32_t from) {
+    const uint4 words = load_shared_16(from);
+    return {{words.x, words.y, words.z, words.w}};
+  }
+
+  const Parameters& p_;
+  SharedMemory<Config>& shared_;
+  int thread_;
+  // Where announcements are deferred:
+  OnItsWay tile_{};
+  bool waiting_ = false;  ///< the tile is to be announced
+  int slot_ = 0;          ///< where the next one is remembered
+};
+
+#endif  // VICINAL_HOPPER_CODE
+
+}  // namespace vicinal::cuda::sm90
