@@ -31,6 +31,24 @@ VICINAL_HOST_DEVICE constexpr Index group_members(Index extent, const Dilation& 
   return (extent - group + dilation - 1) / dilation;
 }
 
+/// The dilation groups of an axis one behind the other, so that neighbors in a group are neighbors: as many places as
+/// the axis has tokens.
+template <class Index>
+class PackedGroups {
+ public:
+  PackedGroups() = default;
+  constexpr PackedGroups(Index extent, Index dilation) : least_(extent / dilation), larger_(extent % dilation) {}
+
+  /// The place of the group's first member.
+  VICINAL_HOST_DEVICE constexpr Index begin(Index group) const {
+    return group * least_ + (group < larger_ ? group : larger_);
+  }
+
+ private:
+  Index least_{};   // members that every group has
+  Index larger_{};  // groups, the first ones, that have one more
+};
+
 /// One axis of one dilation group. Requires 1 <= stride <= window <= members.
 /// `Index` is int64_t on the host; kernels may use int32_t where every extent fits. `Stride` is Index, or a type that
 /// divides by one.

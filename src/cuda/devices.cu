@@ -2,15 +2,32 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
+
+#include "plan/rehearsal.h"
+
 namespace vicinal::cuda {
+namespace {
+
+/// Once for a process, where a device is first found: starting the driver has just taken milliseconds, a rehearsal
+/// takes a few tenths of one. It looks for the device too, so it is marked as begun before.
+void rehearse_once(int ordinal) {
+  static std::atomic_flag begun;
+  if (!begun.test_and_set()) rehearse_plans({DeviceType::cuda, ordinal});
+}
+
+}  // namespace
 
 bool built() { return true; }
 
 int compute_capability_major(int ordinal) {
   int major = 0;
-  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal) == cudaSuccess) return major;
-  cudaGetLastError();  // no error of a later launch
-  return 0;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal) != cudaSuccess) {
+    cudaGetLastError();  // no error of a later launch
+    return 0;
+  }
+  rehearse_once(ordinal);
+  return major;
 }
 
 std::vector<DeviceInfo> devices() {

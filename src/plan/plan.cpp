@@ -75,9 +75,7 @@ struct Candidate {
   Choice choice;
 };
 
-Choice choice_of(const KernelRow& row, const Problem& grid, const PlanOptions& options) {
-  constexpr std::size_t kMostChoices = 1024;
-  static PlanCache cache(kMostChoices);
+Choice choice_of(PlanCache& cache, const KernelRow& row, const Problem& grid, const PlanOptions& options) {
   if (options.tiling) return {*options.tiling, row.cost(grid, *options.tiling)};
   return cache.choice(row, grid);
 }
@@ -126,6 +124,12 @@ Status usable(const KernelRow& row, const Problem& grid, const PlanOptions& opti
 }
 
 Plan make_plan(const Problem& problem, Operation operation, const PlanOptions& options) {
+  constexpr std::size_t kMostChoices = 1024;
+  static PlanCache cache(kMostChoices);
+  return make_plan(cache, problem, operation, options);
+}
+
+Plan make_plan(PlanCache& cache, const Problem& problem, Operation operation, const PlanOptions& options) {
   if (const Status s = validate(problem, operation); !s.ok()) throw Error(ErrorKind::invalid_argument, s.reason());
   if (options.tiling) {
     if (const Status s = check_tiling(*options.tiling); !s.ok()) throw Error(ErrorKind::invalid_argument, s.reason());
@@ -144,7 +148,7 @@ Plan make_plan(const Problem& problem, Operation operation, const PlanOptions& o
       plan.refusals.push_back({std::string(row.name), s.reason()});
       continue;
     }
-    candidates.push_back({&row, choice_of(row, grid, options)});
+    candidates.push_back({&row, choice_of(cache, row, grid, options)});
   }
   if (!known) throw_unknown_backend(options.backend, operation);
   if (candidates.empty()) throw_unsupported(problem, operation, plan.refusals);

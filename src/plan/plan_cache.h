@@ -47,4 +47,7 @@ class PlanCache {
   std::unordered_map<Key, Choice, Hash> choices_;
 };
 
+/// `make_plan` (vicinal/plan.h), which remembers choices in a cache of its own, with that of the caller.
+Plan make_plan(PlanCache& cache, const Problem& problem, Operation operation, const PlanOptions& options = {});
+
 }  // namespace vicinal

@@ -108,6 +108,29 @@ TEST(Window, GroupsOfADilatedAxisHoldEveryTokenOnce) {
   }
 }
 
+template <class Index>
+void expect_packed(std::int64_t extent, std::int64_t dilation) {
+  const PackedGroups<Index> groups(static_cast<Index>(extent), static_cast<Index>(dilation));
+  Index place = 0;
+  for (std::int64_t group = 0; group < dilation; ++group) {
+    EXPECT_EQ(groups.begin(static_cast<Index>(group)), place)
+        << "group " << group << " of extent " << extent << ", dilation " << dilation;
+    for (std::int64_t token = group; token < extent; token += dilation) ++place;
+  }
+  EXPECT_EQ(place, static_cast<Index>(extent)) << "dilation " << dilation;
+}
+
+TEST(Window, PackedGroupsBeginWhereTheOneBeforeEnds) {
+  for (std::int64_t extent = 1; extent <= 130; ++extent) {
+    for (std::int64_t dilation = 1; dilation <= extent + 1; ++dilation) {
+      expect_packed<std::int32_t>(extent, dilation);
+      expect_packed<std::int64_t>(extent, dilation);
+    }
+  }
+  expect_packed<std::int32_t>(32768, 7);
+  expect_packed<std::int32_t>(100003, 4099);
+}
+
 TEST(Window, IsUsableInConstantExpressions) {
   constexpr AxisWindow axis{.members = 10, .window = 4, .stride = 1, .causal = false};
   static_assert(axis.keys_of(5) == Interval{3, 7}, "an even window leans left");

@@ -8,6 +8,7 @@
 #include "cuda/fused_sm90/extra_gradients.h"
 #include "cuda/fused_sm90/parameters.h"
 #include "cuda/fused_sm90/query_sums.h"
+#include "cuda/fused_sm90/query_sums_view.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {

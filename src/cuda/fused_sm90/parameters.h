@@ -9,6 +9,7 @@
 #include <span>
 
 #include "core/view.h"
+#include "core/window.h"
 #include "cuda/fused_sm90/classes.h"
 #include "cuda/fused_sm90/dealing.h"
 #include "cuda/fused_sm90/tiles.h"
@@ -26,12 +27,12 @@ struct Source {
 /// Elements of a query that one reduction of dQ in memory covers: 128 bytes of floats.
 inline constexpr int kSumChunk = 32;
 
-/// Sums of dQ in memory (query_sums.h), where the gradients of a tile of queries are added.
+/// Sums of dQ in memory (query_sums_view.h), where the gradients of a tile of queries are added.
 struct QuerySums {
   CUtensorMap
       map;  ///< boxes of kSumChunk elements of the queries of a tile; axis 4 holds the heads of all batch entries
-  int members[3];  ///< of the largest dilation group along each axis, as many as each group has room for
-  int order[3];    ///< the axes of coordinates 1 to 3 of the map
+  PackedGroups<int> groups[3];  ///< along each axis
+  int order[3];                 ///< the axes of coordinates 1 to 3 of the map
 };
 
 /// Tensors that a pass reads or writes row by row: the output and logsumexp; the gradient of queries, logsumexp and

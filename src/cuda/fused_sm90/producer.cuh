@@ -276,14 +276,15 @@ class Producer {
   }
 
   /// Where the queries of a tile have their sums; of each axis its lane of the first warpgroup. Positions beyond a
-  /// dilation group are those of the next, to which nothing but zeros is added there.
+  /// dilation group are those of the next, to which nothing but zeros is added there; beyond the last group the copy
+  /// engine leaves memory alone.
   __device__ void note_place(const WorkItem& item, int head, const AxisShare& along, int tile) const {
     const QuerySums& sums = p_.query_sums;
     int (&place)[4] = shared_.query_gradients.place[key_ring_.stage + Config::kStages * key_ring_.phase];
     if (lane_ < 3) {
       const int position = along.halo_begin + tile * p_.grid.axes[axis_].column_tile;
       const int coordinate = sums.order[0] == axis_ ? 0 : (sums.order[1] == axis_ ? 1 : 2);
-      place[coordinate] = of_axis(item.group) * sums.members[axis_] + position;
+      place[coordinate] = sums.groups[axis_].begin(of_axis(item.group)) + position;
     }
     if (lane_ == 0) place[3] = item.batch * p_.grid.heads * p_.grid.heads_per_kv + head;
   }

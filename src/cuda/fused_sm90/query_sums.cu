@@ -6,6 +6,7 @@
 #include "cuda/common/grid.h"
 #include "cuda/common/launch.cuh"
 #include "cuda/common/tensor_map.h"
+#include "cuda/fused_sm90/query_sums_view.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {
@@ -13,29 +14,9 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kPiece = 8;  // elements of a thread: 16 bytes of the gradient
 
-/// Of the largest dilation group.
-std::int64_t members_along(const Problem& grid, int axis) {
-  return group_members(grid.layout[axis], grid.dilation[axis], std::int64_t{0});
-}
-
-/// Tokens that the sums have room for.
-std::int64_t room_along(const Problem& grid, int axis) { return members_along(grid, axis) * grid.dilation[axis]; }
-
-std::int64_t padded_dim(const Problem& grid) { return ceil_div(grid.dim, std::int64_t{kSumChunk}) * kSumChunk; }
-
-/// The sums as a tensor whose axes are ordered by dilation groups.
-View view_of(const Problem& grid, void* memory) {
-  View view;
-  view.data = memory;
-  view.dtype = DType::fp32;
-  std::int64_t stride = padded_dim(grid);
-  for (int a = 2; a >= 0; --a) {
-    view.axis_stride[a] = stride;
-    stride *= room_along(grid, a);
-  }
-  view.head_stride = stride;
-  view.batch_stride = stride * grid.heads;
-  return view;
+template <class Index>
+PackedGroups<Index> groups_along(const Problem& grid, int axis) {
+  return {static_cast<Index>(grid.layout[axis]), static_cast<Index>(grid.dilation[axis])};
 }
 
 template <class Element, class Index>
@@ -44,7 +25,7 @@ struct RoundParameters {
   Divisor<Index> pieces;  // of a row
   Index items;
   Divisor<Index> dilation[3];
-  Index members[3];  // of the largest group
+  PackedGroups<Index> groups[3];
   int dim;
   float scale;
   Strided<const float, Index> sums;
@@ -61,7 +42,7 @@ __global__ void __launch_bounds__(kThreads) round_kernel(const RoundParameters<E
     Place<Index> from = at;
     for (int a = 0; a < 3; ++a) {
       const Index index = at.token[a] / p.dilation[a];
-      from.token[a] = (at.token[a] - index * p.dilation[a]) * p.members[a] + index;
+      from.token[a] = p.groups[a].begin(at.token[a] - index * p.dilation[a]) + index;
     }
     // Of 8 elements the even ones come first.
     const auto* sums = reinterpret_cast<const float4*>(p.sums.row(from) + piece * kPiece);
@@ -84,17 +65,17 @@ template <class Element, class Index, bool kWide>
 void launch(const Problem& grid, const View& sums, const View& grad_query, void* stream) {
   const std::int64_t pieces = ceil_div(grid.dim, std::int64_t{kPiece});
   const std::int64_t items = grid.batch * grid.tokens() * grid.heads * pieces;
-  RoundParameters<Element, Index> p{.rows = cuda::Rows<Index>(grid, grid.heads),
-                                    .pieces = Divisor<Index>(pieces),
-                                    .items = static_cast<Index>(items),
-                                    .dilation = {Divisor<Index>(grid.dilation[0]), Divisor<Index>(grid.dilation[1]),
-                                                 Divisor<Index>(grid.dilation[2])},
-                                    .members = {},
-                                    .dim = static_cast<int>(grid.dim),
-                                    .scale = static_cast<float>(grid.effective_scale()),
-                                    .sums = Strided<const float, Index>(sums),
-                                    .grad_query = Strided<Element, Index>(grad_query)};
-  for (int a = 0; a < 3; ++a) p.members[a] = static_cast<Index>(members_along(grid, a));
+  const RoundParameters<Element, Index> p{
+      .rows = cuda::Rows<Index>(grid, grid.heads),
+      .pieces = Divisor<Index>(pieces),
+      .items = static_cast<Index>(items),
+      .dilation = {Divisor<Index>(grid.dilation[0]), Divisor<Index>(grid.dilation[1]),
+                   Divisor<Index>(grid.dilation[2])},
+      .groups = {groups_along<Index>(grid, 0), groups_along<Index>(grid, 1), groups_along<Index>(grid, 2)},
+      .dim = static_cast<int>(grid.dim),
+      .scale = static_cast<float>(grid.effective_scale()),
+      .sums = Strided<const float, Index>(sums),
+      .grad_query = Strided<Element, Index>(grad_query)};
   const Launcher launcher(grid, stream);
   launcher.launch("fused_sm90_backward_one_pass (dQ)", round_kernel<Element, Index, kWide>,
                   launcher.blocks(ceil_div(items, std::int64_t{kThreads}), kThreads), kThreads, 0, p);
@@ -110,22 +91,17 @@ void round_to(const Problem& grid, const View& sums, const View& grad_query, voi
 
 }  // namespace
 
-std::size_t query_sums_bytes(const Problem& grid) {
-  const View view = view_of(grid, nullptr);
-  return static_cast<std::size_t>(grid.batch * view.batch_stride) * sizeof(float);
-}
-
 QuerySums query_sums(const Problem& grid, const TileShape& tile, void* memory) {
-  const View view = view_of(grid, memory);
-  QuerySums sums{.map = {}, .members = {}, .order = {}};
+  const View view = query_sums_view(grid, memory);
+  QuerySums sums{.map = {}, .groups = {}, .order = {}};
   BoxedTensor tensor{.data = memory, .dtype = DType::fp32};
-  tensor.extent[0] = padded_dim(grid);
+  tensor.extent[0] = summed_dim(grid);
   tensor.box[0] = kSumChunk;
   for (int i = 0; i < 3; ++i) {
     const int a = tile.order[i];
     sums.order[i] = a;
-    sums.members[a] = static_cast<int>(members_along(grid, a));
-    tensor.extent[i + 1] = room_along(grid, a);
+    sums.groups[a] = groups_along<int>(grid, a);
+    tensor.extent[i + 1] = grid.layout[a];
     tensor.stride[i] = view.axis_stride[a];
     tensor.box[i + 1] = tile.extent[a];
   }
@@ -142,7 +118,7 @@ void clear_query_sums(const Problem& grid, void* memory, void* stream) {
 }
 
 void round_query_sums(const Problem& grid, const void* memory, const View& grad_query, void* stream) {
-  const View sums = view_of(grid, const_cast<void*>(memory));
+  const View sums = query_sums_view(grid, const_cast<void*>(memory));
   if (grid.dtype == DType::fp16) {
     round_to<Half>(grid, sums, grad_query, stream);
   } else {

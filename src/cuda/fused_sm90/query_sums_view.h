@@ -1,0 +1,23 @@
+#pragma once
+
+// How sums of dQ lie in memory, for code that includes no CUDA header.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/view.h"
+#include "vicinal/problem.h"
+
+namespace vicinal::cuda::sm90 {
+
+/// The head dim in whole groups of 8 elements, of which the even ones come first, as matrices of 16 bits are stored
+/// that hold floats; so rows begin at multiples of 32 bytes, of which the copy engine wants 16.
+std::int64_t summed_dim(const Problem& grid);
+
+/// float32 [B, H, X, Y, Z, summed_dim] at `memory`, one row for each query of each head. Along an axis the dilation
+/// groups follow each other (`PackedGroups`), so that a tile's queries are neighbors.
+View query_sums_view(const Problem& grid, void* memory);
+
+std::size_t query_sums_bytes(const Problem& grid);
+
+}  // namespace vicinal::cuda::sm90
