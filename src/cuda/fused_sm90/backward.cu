@@ -55,7 +55,7 @@ Parameters over_keys(const Problem& grid, const Tiling& tiling, const BackwardVi
       {.row = {t.key, t.value}, .key = t.query, .value = t.grad_output, .extra_key = {}, .extra_value = {}});
   keys.rows[0] = t.grad_key;
   keys.rows[1] = t.grad_value;
-  keys.wide_stores = has_wide_rows(t.grad_key, grid.dim) && has_wide_rows(t.grad_value, grid.dim_v);
+  keys.stored_bytes = std::min(stored_bytes(t.grad_key, grid.dim), stored_bytes(t.grad_value, grid.dim_v));
   return keys;
 }
 
@@ -83,7 +83,7 @@ void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t,
   queries.rows[0] = t.grad_query;
   queries.rows[1] = t.logsumexp;
   queries.rows[2] = delta;
-  queries.wide_stores = has_wide_rows(t.grad_query, grid.dim);
+  queries.stored_bytes = stored_bytes(t.grad_query, grid.dim);
 
   Parameters keys = over_keys(grid, tiling, t);
   keys.statistics[0] = t.logsumexp;

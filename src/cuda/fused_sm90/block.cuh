@@ -121,7 +121,7 @@ struct SharedMemory {
   /// Whether rows may take all room, so that there is none for the bytes before one that begins between words.
   static constexpr bool kFillsChunks = Config::kHeads * Config::kDim == Config::kChunks * kChunk;
   static constexpr int kCopyingWarps = Config::kProducers / 32;
-  static constexpr int kCopiedTiles = kCopyingWarps == 1 || Config::kStages > 2 ? 2 : 1;  // of a warp, on their way
+  static constexpr int kCopiedTiles = kCopyingWarps == 1 ? 2 : 1;  // of a warp, on their way
   using RowBox = std::uint8_t[Config::kChunks][kWarpgroupRows][kRowBytes];
   using ColumnTile = std::uint8_t[Config::kChunks][Config::kColumns][kRowBytes];
 

@@ -202,9 +202,8 @@ class Consumer {
         store_matrices(laid ^ j * 8, pair(o), pair(o + 2), pair(o + 4), pair(o + 6));
       }
       __syncwarp();
-      const int columns = dim - chunk * kChunk - static_cast<int>(lane % 8) * kWidth;  // from this piece on
-      if (columns <= 0) continue;
-      if (p_.wide_stores) {
+      if (p_.stored_bytes == 16) {
+        if (chunk * kChunk + static_cast<int>(lane % 8) * kWidth >= dim) continue;
         uint4 piece[kPasses];
 #pragma unroll
         for (int pass = 0; pass < kPasses; ++pass) piece[pass] = load_shared_16((read ^ pass % 2 * 64) + pass * 512);
@@ -212,21 +211,35 @@ class Consumer {
         for (int pass = 0; pass < kPasses; ++pass) {
           if (exists[pass]) store_global(to[pass] + chunk * kChunk, piece[pass]);
         }
+      } else if (p_.stored_bytes == 4) {
+        write_units<std::uint32_t>(place, view, chunk, dim, rows, first);
       } else {
-#pragma unroll
-        for (int pass = 0; pass < kPasses; ++pass) {
-          if (!exists[pass]) continue;
-          store_elements(to[pass] + chunk * kChunk, load_shared_16((read ^ pass % 2 * 64) + pass * 512), columns);
-        }
+        write_units<std::uint16_t>(place, view, chunk, dim, rows, first);
       }
     }
   }
 
-  __device__ static void store_elements(Element* to, uint4 words, int columns) {
-    const std::uint32_t word[4] = {words.x, words.y, words.z, words.w};
+  /// A chunk of this warp's rows, from shared memory, where they may be written a few bytes at a time only. The whole
+  /// warp writes one row after the other, so that they leave in a piece.
+  template <class Unit>
+  __device__ void write_units(const Place& place, int view, int chunk, int dim, std::uint32_t rows,
+                              unsigned first) const {
+    constexpr unsigned kWarpRows = 16;
+    constexpr unsigned kUnitBytes = sizeof(Unit);
+    const auto lane = static_cast<unsigned>(computed_late(lane_));
+    const int bytes = (dim - chunk * kChunk) * static_cast<int>(sizeof(Element));  // from this chunk on
+    auto* const data = static_cast<Element*>(p_.rows[view].data) + chunk * kChunk;
+#pragma unroll 4
+    for (unsigned r = 0; r < kWarpRows; ++r) {
+      const unsigned row = first + r;
+      if (!is_member(shared_.row_position[row], place.members)) continue;
+      Element* const to = data + offset_of(place, view, static_cast<int>(row));
 #pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      if (e < columns) to[e].bits = static_cast<std::uint16_t>(word[e / 2] >> (e % 2 * 16));
+      for (unsigned unit = 0; unit < 128 / kUnitBytes; unit += 32) {
+        const unsigned byte = (unit + lane) * kUnitBytes;
+        if (static_cast<int>(byte) >= bytes) continue;
+        store_global(to + byte / sizeof(Element), load_shared<Unit>(rows + row * 128 + (byte ^ r % 8 * 16)));
+      }
     }
   }
 

@@ -10,11 +10,12 @@ namespace vicinal::cuda::sm90 {
 
 #if VICINAL_HOPPER_CODE
 
-/// Copies rows of tiles, several lanes a row, by `cp.async` of 16, 8 or 4 bytes. Of rows that do not even begin at
-/// words the words are copied that hold them, and shifted where they lie when they have arrived.
+/// Copies rows of tiles, several lanes a row, by `cp.async` of as many bytes, 16, 8 or 4, as all rows of the tile are
+/// aligned to. Where some do not even begin at words the words are copied that hold them, and shifted where they lie
+/// when they have arrived.
 ///
-/// Where several of its tiles may be on their way a warp announces one when the next has been asked for, or when it
-/// would have to wait for a stage that consumers may give back only when they have that tile; else when it has arrived.
+/// A warp with several stages of its own announces a tile when the next has been asked for, or when it would have to
+/// wait for a stage that consumers may give back only when they have that tile; else when it has arrived.
 template <class Config>
 class CopyingWarp {
   using Element = typename Config::Element;
@@ -36,18 +37,26 @@ class CopyingWarp {
                        std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier* full) {
     static_assert(kCopied % kSwizzledRows == 0);
     __syncwarp();  // lanes may still read what they know of the tile before
-    find_rows<kCopied>(from, shape, positions, offsets, origin, first);
     OnItsWay tile{.full = full,
                   .address = shared_address(&to[0][first][0]),
+                  .shifts = 0,
                   .rows = kCopied,
                   .room = kRows,
-                  .shifts = false,
                   .is_full = kFillsChunks && dim == Config::kChunks * kChunk};
-    if (has_halves()) tile.shifts = copy_ends(dim, tile);
-    switch (p_.copied_bytes) {
-      case 16: copy_rows<16, kCopied, kRows>(dim, tile.address); break;
-      case 8: copy_rows<8, kCopied, kRows>(dim, tile.address); break;
-      default: copy_rows<4, kCopied, kRows>(dim, tile.address);
+    const unsigned begins = find_rows<kCopied>(from, shape, positions, offsets, origin, first, tile.shifts);
+    const auto bytes = static_cast<unsigned>(dim) * static_cast<unsigned>(sizeof(Element));
+    if (begins % 4 != 0) {
+      copy_ends_of_shifted(bytes, tile);
+      copy_rows<4, kCopied, kRows>(bytes, tile.address);
+    } else if (begins % 8 != 0) {
+      copy_ends<4>(bytes, tile);
+      copy_rows<4, kCopied, kRows>(bytes, tile.address);
+    } else if (begins % 16 != 0) {
+      copy_ends<8>(bytes, tile);
+      copy_rows<8, kCopied, kRows>(bytes, tile.address);
+    } else {
+      copy_ends<16>(bytes, tile);
+      copy_rows<16, kCopied, kRows>(bytes, tile.address);
     }
     close_copies();
     if constexpr (kDefers) {
@@ -82,9 +91,9 @@ class CopyingWarp {
   struct OnItsWay {
     Barrier* full;
     std::uint32_t address;  ///< of the first row, in shared memory
+    unsigned shifts;        ///< which of this lane's rows begin between words
     std::uint8_t rows;      ///< that are copied
     std::uint8_t room;      ///< rows of a chunk
-    bool shifts;            ///< some rows begin between words
     bool is_full;           ///< they take all room
   };
 
@@ -95,40 +104,40 @@ class CopyingWarp {
   }
   __device__ std::uint32_t& row_end(int slot, unsigned row) const { return shared_.row_end[thread() / 32][slot][row]; }
 
-  /// Whether rows may begin between words.
-  __device__ bool has_halves() const { return p_.copied_bytes < 4; }
-  /// Bytes by which a row begins after a multiple of 4.
-  __device__ static int shift_of(const std::uint8_t* row) {
-    return static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 4);
-  }
-
-  /// Each lane finds rows for all.
+  /// Each lane finds rows for all. The result are the bits of their addresses, all together.
   template <int kCopied>
-  __device__ void find_rows(const View& from, const TileShape& shape, const PackedPosition* positions,
-                            const std::int64_t* offsets, const TileOrigin& origin, int first) const {
+  __device__ unsigned find_rows(const View& from, const TileShape& shape, const PackedPosition* positions,
+                                const std::int64_t* offsets, const TileOrigin& origin, int first,
+                                unsigned& shifts) const {
     bool whole = positions != nullptr && offsets != nullptr;
 #pragma unroll
     for (int a = 0; a < 3; ++a) {
       const TiledAxis& axis = p_.grid.axes[a];
       whole = whole && origin.token[a] + (shape.extent[a] - 1) * axis.dilation < axis.extent;
     }
+    unsigned begins = 0;
+    const auto keep = [&](unsigned r, const std::uint8_t* row) {
+      const auto low = static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(row));
+      begins |= low;
+      shifts |= low / 2 % 2 << r / 32;
+      found(slot_, r) = row - low % 4;
+    };
     if (whole) {
       const std::uint8_t* const tile = address_of(from, token_offset(from, origin.batch, origin.token, origin.head));
 #pragma unroll
-      for (int r = 0; r < kCopied; r += 32) {
-        if (kCopied - r < 32 && static_cast<int>(lane()) >= kCopied - r) continue;
-        const int row = first + r + static_cast<int>(lane());
-        found(slot_, r + lane()) =
-            row < shape.volume ? tile + offsets[row] * static_cast<int>(sizeof(Element)) : no_row();
+      for (unsigned r = lane(); r < kCopied; r += 32) {
+        const int row = first + static_cast<int>(r);
+        keep(r, row < shape.volume ? tile + offsets[row] * static_cast<int>(sizeof(Element)) : no_row());
       }
     } else {
 #pragma unroll 1
       for (unsigned r = lane(); r < kCopied; r += 32) {
         const int row = first + static_cast<int>(r);
-        found(slot_, r) = row < shape.volume ? find_row(from, row, positions, origin) : no_row();
+        keep(r, row < shape.volume ? find_row(from, row, positions, origin) : no_row());
       }
     }
     __syncwarp();
+    return __reduce_or_sync(~0U, begins);
   }
 
   __device__ const std::uint8_t* find_row(const View& from, int row, const PackedPosition* positions,
@@ -156,34 +165,54 @@ class CopyingWarp {
     return row;
   }
 
-  /// Of each row the word behind those that it fills wherever it begins. Whether some begin between words.
-  __device__ bool copy_ends(int dim, const OnItsWay& tile) const {
-    const auto elements = static_cast<unsigned>(dim);
-    const unsigned words = elements / 2;
-    bool shifts = false;
+  /// What is left of rows when whole units have been copied, each lane of its rows, and zeros behind it.
+  template <int kBytes>
+  __device__ void copy_ends(unsigned bytes, const OnItsWay& tile) const {
+    const unsigned rest = bytes % kBytes;
+    if (rest == 0) return;
+    const unsigned whole = bytes - rest;
 #pragma unroll 1
     for (unsigned row = lane(); row < tile.rows; row += 32) {
-      const std::uint8_t* const from = found(slot_, row);
-      const int shift = shift_of(from);
-      shifts = shifts || shift != 0;
-      const std::uint32_t place = tile.is_full ? shared_address(&row_end(slot_, row))
-                                               : tile.address + (words / 32 * tile.room + row) * 128 +
-                                                     (words % 32 * 4 ^ row % kSwizzledRows * 16);
-      copy_4(place, from - shift + words * 4, static_cast<int>(elements % 2) * 2 + shift);
+      copy_unit<kBytes>(place_of(tile, row, whole), found(slot_, row) + whole, static_cast<int>(rest));
     }
-    return __any_sync(~0U, shifts);
   }
 
-  /// Some lanes copy a row, each a unit of every so many. Rows begin, and end, at multiples of `kBytes`, or are the
-  /// words that they fill.
+  /// Likewise what is in the word behind those that rows fill wherever they begin.
+  __device__ void copy_ends_of_shifted(unsigned bytes, const OnItsWay& tile) const {
+    const unsigned rest = bytes % 4;
+    const unsigned whole = bytes - rest;
+#pragma unroll 1
+    for (unsigned row = lane(); row < tile.rows; row += 32) {
+      const std::uint32_t place = tile.is_full ? shared_address(&row_end(slot_, row)) : place_of(tile, row, whole);
+      copy_unit<4>(place, found(slot_, row) + whole, static_cast<int>(rest) + shift_of(tile, row));
+    }
+  }
+
+  /// Bytes by which one of this lane's rows begins after a word.
+  __device__ static int shift_of(const OnItsWay& tile, unsigned row) {
+    return static_cast<int>(tile.shifts >> row / 32 & 1) * 2;
+  }
+
+  /// The address of the piece in which a byte of a row lies, where that is its first.
+  __device__ static std::uint32_t place_of(const OnItsWay& tile, unsigned row, unsigned byte) {
+    return tile.address + (byte / 128 * tile.room + row) * 128 + (byte % 128 ^ row % kSwizzledRows * 16);
+  }
+
+  template <int kBytes>
+  __device__ static void copy_unit(std::uint32_t to, const void* from, int bytes) {
+    if constexpr (kBytes == 16) copy_16(to, from, bytes);
+    if constexpr (kBytes == 8) copy_8(to, from, bytes);
+    if constexpr (kBytes == 4) copy_4(to, from, bytes);
+  }
+
+  /// Some lanes copy a row, each a unit of every so many; whole units alone.
   template <int kBytes, int kCopied, int kRows>
-  __device__ void copy_rows(int dim, std::uint32_t to) const {
+  __device__ void copy_rows(unsigned bytes, std::uint32_t to) const {
     constexpr int kRowLanes = kBytes == 4 && Config::kChunks > 1 ? 16 : 8;  // more would read addresses for fewer units
     constexpr int kRowsAtOnce = 32 / kRowLanes;
     constexpr int kStep = kRowLanes * kBytes;
-    constexpr auto kElements = static_cast<unsigned>(kBytes / sizeof(Element));
     const unsigned begin = lane() % kRowLanes * kBytes;
-    const int left = static_cast<int>(static_cast<unsigned>(dim) / kElements * kBytes - begin);
+    const int left = static_cast<int>(bytes / kBytes * kBytes - begin);
     const unsigned first = lane() / kRowLanes;
     const std::uint8_t* const* rows = &found(slot_, first);
     std::uint32_t target = to + first * 128 + (begin ^ first * 16);
@@ -194,16 +223,11 @@ class CopyingWarp {
       for (int r = 0; r < kSwizzledRows; r += kRowsAtOnce) sources[r / kRowsAtOnce] = rows[row + r];
 #pragma unroll
       for (int r = 0; r < kSwizzledRows; r += kRowsAtOnce) {
-        const std::uint8_t* source = sources[r / kRowsAtOnce];
-        if constexpr (kBytes == 4) source -= shift_of(source);
-        source = computed_late(source + begin);  // once for all units
+        const std::uint8_t* source = computed_late(sources[r / kRowsAtOnce] + begin);  // once for all units
 #pragma unroll
         for (int at = 0; at < Config::kChunks * 128; at += kStep) {
           if (left <= at) continue;
-          const std::uint32_t place = (target ^ (r * 16 ^ at % 128)) + (r + at / 128 * kRows) * 128;
-          if constexpr (kBytes == 16) copy_16(place, source + at, kBytes);
-          if constexpr (kBytes == 8) copy_8(place, source + at, kBytes);
-          if constexpr (kBytes == 4) copy_4(place, source + at, kBytes);
+          copy_unit<kBytes>((target ^ (r * 16 ^ at % 128)) + (r + at / 128 * kRows) * 128, source + at, kBytes);
         }
       }
       target += kSwizzledRows * 128;
@@ -213,7 +237,7 @@ class CopyingWarp {
   /// Tells consumers of rows whose copies have arrived, as far as this lane is concerned.
   __device__ void announce(const OnItsWay& tile, int slot) const {
     __syncwarp();
-    if (has_halves() && tile.shifts) shift_rows(tile, slot);
+    if (__any_sync(~0U, tile.shifts != 0)) shift_rows(tile, slot);
     fence_async_proxy();
     __syncwarp();
     if (tile.full != nullptr && lane() == 0) tile.full->arrive();
@@ -225,7 +249,7 @@ class CopyingWarp {
     constexpr int kPieces = 8;  // of a chunk
 #pragma unroll 1
     for (unsigned row = lane(); row < tile.rows; row += 32) {
-      const int shift = shift_of(found(slot, row));
+      const int shift = shift_of(tile, row);
       std::uint32_t at = tile.address + row * 128 + row % kSwizzledRows * 16;
 #pragma unroll 1
       for (int chunk = 1; chunk <= Config::kChunks; ++chunk) {

@@ -31,7 +31,7 @@ Parameters forward_parameters(const Problem& grid, const Tiling& tiling, const F
   p.rows[0] = t.output;
   p.rows[1] = t.logsumexp;
   for (View& view : p.rows) view.head_stride *= joined_heads;
-  p.wide_stores = has_wide_rows(t.output, grid.dim_v);
+  p.stored_bytes = stored_bytes(t.output, grid.dim_v);
   return p;
 }
 

@@ -38,8 +38,8 @@ bool takes(const Tokens& tokens) {
   const View& view = tokens.view;
   const auto size = static_cast<std::int64_t>(size_of(view.dtype));
   const auto fits = [=](std::int64_t stride) { return stride >= 0 && stride * size <= kMostStride; };
-  return has_wide_rows(view, tokens.dim) && fits(view.batch_stride) && std::ranges::all_of(view.axis_stride, fits) &&
-         view.head_stride >= 0 &&
+  return row_alignment(view, tokens.dim) == kTensorMapAlignment && fits(view.batch_stride) &&
+         std::ranges::all_of(view.axis_stride, fits) && view.head_stride >= 0 &&
          (tokens.heads - 1) * view.head_stride + tokens.dim <= std::numeric_limits<std::int32_t>::max();
 }
 
@@ -78,7 +78,10 @@ Source source(const Tokens& tokens, const std::array<int, 3>& box, const PerAxis
 
 }  // namespace
 
-bool has_wide_rows(const View& view, std::int64_t dim) { return row_alignment(view, dim) == kTensorMapAlignment; }
+int stored_bytes(const View& view, std::int64_t dim) {
+  const int bytes = row_alignment(view, dim);
+  return bytes == 8 ? 4 : bytes;
+}
 
 Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views,
                          int joined_heads) {
@@ -99,11 +102,9 @@ Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows
   Tokens extra_value{views.extra_value, grid.dim_v, column_heads, extras, grid.batch};
 
   p.by_copy_engine = true;
-  p.copied_bytes = kTensorMapAlignment;
   for (Tokens* tokens : {&row[0], &row[1], &key, &value, &extra_key, &extra_value}) {
     if (!tokens->view) continue;
     p.by_copy_engine = p.by_copy_engine && takes(*tokens);
-    p.copied_bytes = std::min(p.copied_bytes, row_alignment(tokens->view, tokens->dim));
     *tokens = joined(*tokens, joined_heads);
   }
 

@@ -53,8 +53,7 @@ struct Parameters {
   float sign;           ///< of the scale: 1, 0 or -1; scores of the forward pass are multiplied by it
   float log2_scale;     ///< |scale| log2(e), or log2(e) where the scale is 0: exp(scale x) = exp2(log2_scale sign x)
   bool by_copy_engine;  ///< else the producer's threads copy
-  int copied_bytes;  ///< at a time: 16, 8 or 4, at multiples of which vectors begin and end; less: words, to be shifted
-  bool wide_stores;  ///< all results may be written 16 bytes at a time
+  int stored_bytes;     ///< 16, 4 or 2: at a time, of all results; rows begin and end at multiples of them
 };
 
 /// Tensors that a pass reads by tiles; those that it does without have no data.
@@ -63,14 +62,14 @@ struct TileViews {
   View key, value, extra_key, extra_value;
 };
 
-/// All but the views of single rows and `wide_stores`. Throws `Error` (system) where the driver refuses a tensor map.
+/// All but the views of single rows and `stored_bytes`. Throws `Error` (system) where the driver refuses a tensor map.
 /// Every `joined_heads` heads, whose vectors follow each other in memory, are one to the kernel, of as many times the
 /// head dim.
 Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views,
                          int joined_heads = 1);
 
-/// Whether rows of a tensor begin, and end, at multiples of 16 bytes.
-bool has_wide_rows(const View& view, std::int64_t dim);
+/// How many bytes of rows of a tensor may be written at a time: 16, 4 or 2.
+int stored_bytes(const View& view, std::int64_t dim);
 
 /// The index of the class that takes a problem with tiles for that many warpgroups.
 std::size_t instance_of(std::span<const KernelClass> classes, const Problem& grid, int warpgroups);

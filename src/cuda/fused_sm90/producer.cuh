@@ -82,7 +82,9 @@ class Producer {
   }
 
  private:
-  __device__ int warp() const { return __shfl_sync(~0U, thread_ / 32, 0); }
+  /// Kept where it is asked for often.
+  __device__ int warp() const { return kByCopyEngine ? warp_of(thread_) : warp_; }
+  __device__ static int warp_of(int thread) { return __shfl_sync(~0U, thread / 32, 0); }
   __device__ bool plans_items() const { return kWarps == 1 || warp() == 0; }
   __device__ bool has_role(int role) const { return kRoles == 1 || warp() == role; }
   /// Whether tiles of this stage, or shares of them, are this warp's.
@@ -443,6 +445,7 @@ class Producer {
   int lane_;
   int axis_;  // that this lane knows, as this warpgroup sees it
   int warpgroup_;
+  int warp_ = warp_of(thread_);
   RingPosition<Config::kRowStages> row_ring_;
   RingPosition<Config::kStages> key_ring_, value_ring_;
   CopyingWarp<Config> copying_;  // where threads copy

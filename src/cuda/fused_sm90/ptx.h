@@ -184,6 +184,12 @@ __device__ inline void store_global(void* to, uint4 words) {
                "r"(words.w)
                : "memory");
 }
+__device__ inline void store_global(void* to, std::uint32_t word) {
+  asm volatile("st.global.u32 [%0], %1;" ::"l"(to), "r"(word) : "memory");
+}
+__device__ inline void store_global(void* to, std::uint16_t half) {
+  asm volatile("st.global.u16 [%0], %1;" ::"l"(to), "h"(half) : "memory");
+}
 /// Four 8 x 8 matrices of elements of 16 bits, as operands of products lie in registers; lane l gives the address of
 /// row l % 8 of matrix l / 8.
 __device__ inline void store_matrices(std::uint32_t to, std::uint32_t a, std::uint32_t b, std::uint32_t c,
@@ -198,10 +204,15 @@ __device__ inline float2 load_shared_pair(std::uint32_t from) {
   asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "r"(from) : "memory");
   return pair;
 }
-__device__ inline std::uint32_t load_shared(std::uint32_t from) {
-  std::uint32_t word;
-  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(from) : "memory");
-  return word;
+template <class Unit = std::uint32_t>
+__device__ inline Unit load_shared(std::uint32_t from) {
+  Unit unit;
+  if constexpr (sizeof(Unit) == 4) {
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(unit) : "r"(from) : "memory");
+  } else {
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(unit) : "r"(from) : "memory");
+  }
+  return unit;
 }
 __device__ inline uint4 load_shared_16(std::uint32_t from) {
   uint4 words;
