@@ -281,14 +281,15 @@ class Search {
     return row.visits;
   }
 
-  /// The fewest tiles that boxes can visit, the most that they can see whole, and, about, how many a long one and the
-  /// mean need; and their rows.
+  /// The fewest tiles that boxes can visit, the most that they can see whole, along how many axes they cannot, and,
+  /// about, how many a long one and the mean need; and their rows.
   struct Counts {
-    double visited, unmasked, longest, mean, rows;
+    double visited, unmasked, axes, longest, mean, rows;
   };
   Counts counts(std::size_t pass, const Size& size, const Places& box) {
     double visited = 1.0 / size.kernel.columns;
     double unmasked = visited;
+    double axes = 0;
     double longest = visited;
     double mean = visited;
     double rows = 1;
@@ -296,12 +297,13 @@ class Search {
       const Spans::Boxes& boxes = row(pass, 1, a, box[a]).boxes;
       visited *= boxes.tokens;
       unmasked *= boxes.common;
+      axes += 1 - boxes.common / std::max(boxes.tokens, 1.0F);
       rows *= boxes.rows;
       if (!few_) continue;
       longest *= boxes.longest;
       mean *= boxes.halos / boxes.items;
     }
-    return {visited, unmasked, longest, mean, rows};
+    return {visited, unmasked, axes, longest, mean, rows};
   }
 
   /// Adds the `most` starts of a size that have the least bounds.
@@ -330,22 +332,22 @@ class Search {
           of_boxes[0][box[0]] * of_boxes[1][box[1]] * of_boxes[2][box[2]] / size.kernel.warpgroups;
       for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
         counts[pass] = this->counts(pass, size, box);
-        const CostModel::Bound bound =
-            size.model.bound(pass, fewest_items, 1, counts[pass].unmasked, counts[pass].rows);
-        least_of_all += bound.fixed + bound.visit * counts[pass].visited;
+        const auto [visited, unmasked, axes, longest, mean, rows] = counts[pass];
+        const CostModel::Bound bound = size.model.bound(pass, fewest_items, 1, unmasked, axes, rows);
+        least_of_all += bound.fixed + bound.visit * visited;
       }
       if (static_cast<float>(least_of_all) >= limit) return;
       const bool one_box = size.kernel.warpgroups == 1 || shape == members_;
-      const std::uint8_t axes = one_box ? 1 : 3;
-      for (std::uint8_t axis = 0; axis < axes; ++axis) {
+      const std::uint8_t ways = one_box ? 1 : 3;
+      for (std::uint8_t axis = 0; axis < ways; ++axis) {
         if (!one_box && shape[axis] == members_[axis]) continue;  // there should be work for all boxes of a block
         double items = 1;
         for (int a = 0; a < 3; ++a) items *= (a == axis ? of_blocks : of_boxes)[a][box[a]];
         double least = 0;
         for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
-          const auto [visited, unmasked, longest, mean, rows] = counts[pass];
-          const CostModel::Bound bound =
-              size.model.bound(pass, items, size.model.idling_of_items(pass, items, longest, mean), unmasked, rows);
+          const auto [visited, unmasked, axes, longest, mean, rows] = counts[pass];
+          const double idling = size.model.idling_of_items(pass, items, longest, mean);
+          const CostModel::Bound bound = size.model.bound(pass, items, idling, unmasked, axes, rows);
           least += bound.fixed + bound.visit * visited;
         }
         if (static_cast<float>(least) >= limit) continue;
@@ -375,10 +377,10 @@ class Search {
     std::array<std::array<std::size_t, 3>, kMostPasses> begin;
     double fixed = 0;
     for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
-      const auto [visited, unmasked, longest, mean, rows] = counts(pass, size, start.box);
+      const auto [visited, unmasked, axes, longest, mean, rows] = counts(pass, size, start.box);
       const double idling = std::max(size.model.least_idling(pass, items),
                                      kCertain * size.model.idling_of_items(pass, items, longest, mean));
-      const auto bound = size.model.bound(pass, items, idling, unmasked, rows);
+      const auto bound = size.model.bound(pass, items, idling, unmasked, axes, rows);
       fixed += bound.fixed;
       visit[pass] = static_cast<float>(bound.visit);
       for (int a = 0; a < 3; ++a) {
