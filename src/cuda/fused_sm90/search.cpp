@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -190,7 +191,8 @@ class Search {
       if (kernel.dim != class_dim_of(grid, method)) continue;
       const std::size_t begin = tiles_.size();
       tiles_.add(kernel.columns);
-      sizes_.push_back({kernel, CostModel(grid, method, kernel), begin, tiles_.size()});
+      const double extent = std::pow(kernel.columns, 1.0 / static_cast<double>(std::max<std::ptrdiff_t>(long_axes(members_), 1)));
+      sizes_.push_back({kernel, CostModel(grid, method, kernel), begin, tiles_.size(), kShort * extent});
     }
     tiles_.list_extents();
 
@@ -233,6 +235,7 @@ class Search {
   /// Of tilings that are equal otherwise, those are faster whose tiles are long along the last axis: by so little that
   /// it decides between them alone.
   static constexpr double kLongerRuns = 1e-8;
+  static constexpr double kShort = 0.4;
   static constexpr double kRounding = 1e-6;  ///< of estimates in floats
   static constexpr double kCertain = 0.9;    ///< of what is estimated for blocks that wait, hardly any tiling is below
 
@@ -241,6 +244,7 @@ class Search {
     const KernelClass& kernel;
     CostModel model;
     std::size_t first_tile, end_of_tiles;
+    double short_extent;  ///< half of those of a tile that is as long along each long axis
 
     /// Boxes of a block along an axis, where they lie side by side along another.
     [[nodiscard]] int side_by_side(int axis, int split_axis) const {
@@ -297,7 +301,8 @@ class Search {
       const Spans::Boxes& boxes = row(pass, 1, a, box[a]).boxes;
       visited *= boxes.tokens;
       unmasked *= boxes.common;
-      axes += 1 - boxes.common / std::max(boxes.tokens, 1.0F);
+      if (boxes.common < boxes.tokens)
+        axes += 1 - std::max(boxes.common - boxes.items * size.short_extent, 0.0) / boxes.tokens;
       rows *= boxes.rows;
       if (!few_) continue;
       longest *= boxes.longest;
