@@ -84,8 +84,8 @@ constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
 constexpr double kSpilledBytesPerSecond = 1.31e12;
 constexpr double kCacheBytes = 50e6;
 constexpr double kMemoryBytesPerSecond = 2.5e12;
-/// Of what the passes backward read and write once, as if there were no tiles: half of it is hidden behind products.
-constexpr double kRowBytesPerSecond = 6e12;
+/// Of what the passes backward read and write at least: the part of it that is not hidden behind products.
+constexpr double kRowBytesPerSecond = 7.5e12;
 constexpr double kExtraMultiplyAddsPerSecond = 1e13;  // gradients of extra tokens, without matrix products: an estimate
 
 const ClassCosts& class_costs(Method method, const KernelClass& size) {
@@ -264,16 +264,14 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   const double visited = work.visited + extra * warpgroups_;
   const double masked = tile.full ? visited - work.unmasked : visited * kShortMask;
   const double unmasked = tile.full ? work.unmasked : 0;
-  const double masks =
-      masked * costs.mask + work.visited * work.axes * costs.axis + unmasked * gap(costs, work.rows);
+  const double masks = masked * costs.mask + work.visited * work.axes * costs.axis + unmasked * gap(costs, work.rows);
   const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;
   // `copy_seconds_` are of two tensors.
   const double row_copies = work.copies > 1 ? work.items * warpgroups_ * work.copies * row_tensors_ / 2 : 0;
   const double copies = (work.loaded * tile.copies + row_copies) * copy_seconds_;
   const double lone = std::max(work.loaded * warpgroups_ - work.visited, 0.0);
   const double empty = unmasked * empty_rows(work.rows);
-  const double busy =
-      visited * costs.tile + masks + lone * costs.lone + work.items * costs.item - empty * costs.empty;
+  const double busy = visited * costs.tile + masks + lone * costs.lone + work.items * costs.item - empty * costs.empty;
   double seconds = std::max(std::max(busy, copies) * idling, bytes);
   if (spill_seconds_ > 0) {
     // Memory that is busy for about as long hinders the rest: the fourth root of the sum of fourth powers.

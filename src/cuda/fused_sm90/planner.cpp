@@ -24,6 +24,8 @@ namespace {
 
 using Shape = PerAxis<std::int64_t>;
 
+constexpr int kMostBlocks = 1024;  // more along an axis are not looked at one by one
+
 /// The class of a problem with tiles for that many warpgroups; none where there is none.
 const KernelClass* class_of(const Problem& grid, Method method, std::int64_t warpgroups) {
   const std::span<const KernelClass> classes = classes_of(method);
@@ -106,7 +108,6 @@ double multiply_adds_of_pass(const Problem& grid, Method method, const KernelCla
 }
 
 Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
-  constexpr int kMostBlocks = 1024;  // more along an axis are not looked at one by one
   const KernelClass& size = *class_of(grid, method, volume(tiling.block));
   const std::span<const RowKind> passes = passes_of(method);
   const std::int64_t tile_volume = volume(tiling.key_tile);
@@ -146,8 +147,12 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
 /// come to the blocks of the device.
 class Closer {
  public:
-  Closer(const Problem& grid, Method method) : grid_(grid), items_(joined(grid, method)), method_(method) {
-    for (const RowKind rows : passes_of(method)) spans_.emplace_back(grid, rows, kMostBlocks);
+  /// Looks at so many blocks of each part of an axis.
+  Closer(const Problem& grid, Method method, int most_blocks)
+      : grid_(grid), items_(joined(grid, method)), method_(method) {
+    for (const RowKind rows : passes_of(method)) {
+      spans_.emplace_back(grid, rows, PerAxis<int>{most_blocks, most_blocks, most_blocks});
+    }
   }
 
   [[nodiscard]] double seconds(const Tiling& tiling) {
@@ -171,8 +176,6 @@ class Closer {
   [[nodiscard]] int played() const { return played_; }
 
  private:
-  static constexpr PerAxis<int> kMostBlocks{64, 64, 64};  // of each part
-
   const Problem& grid_;
   Problem items_;
   Method method_;
@@ -184,21 +187,25 @@ class Closer {
 /// are few, the next tilings are looked at more closely; where one is wanted, until they would take clearly longer.
 std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
   constexpr double kClearly = 1.05;
+  constexpr int kSomeBlocks = 32;    // twice as many as the search looks at, or more
   constexpr int kMostPlayed = 3000;  // items, 3 ns each
   const bool few = has_few_items(grid, method);
   std::vector<Estimate> found = best_tilings(grid, method, few ? std::max(count, kFewTilings) : count);
   if (few) {
-    Closer closer(grid, method);
+    Closer closer(grid, method, count == 1 ? kSomeBlocks : kMostBlocks);
     double least = std::numeric_limits<double>::infinity();
     double before = 0;  // what the last was estimated at, and what it takes
     double seconds = 0;
+    double least_share = std::numeric_limits<double>::infinity();  // of an estimate: much of its error is of all
     std::size_t looked_at = 0;
     for (Estimate& estimate : found) {
-      if (count == 1 && (estimate.seconds >= least * kClearly || closer.played() >= kMostPlayed)) break;
+      const bool clear = looked_at > 0 && estimate.seconds * least_share >= least * kClearly;
+      if (count == 1 && (clear || closer.played() >= kMostPlayed)) break;
       // Boxes of which some rows hold no token may be as many, and see as much, as others.
       if (estimate.seconds != before) seconds = closer.seconds(estimate.tiling);
       before = std::exchange(estimate.seconds, seconds);
       least = std::min(least, seconds);
+      least_share = std::min(least_share, seconds / before);
       ++looked_at;
     }
     found.resize(looked_at);

@@ -191,8 +191,9 @@ class Search {
       if (kernel.dim != class_dim_of(grid, method)) continue;
       const std::size_t begin = tiles_.size();
       tiles_.add(kernel.columns);
-      const double extent = std::pow(kernel.columns, 1.0 / static_cast<double>(std::max<std::ptrdiff_t>(long_axes(members_), 1)));
-      sizes_.push_back({kernel, CostModel(grid, method, kernel), begin, tiles_.size(), kShort * extent});
+      const auto axes = static_cast<double>(std::max<std::ptrdiff_t>(long_axes(members_), 1));
+      const double short_extent = kShort * std::pow(kernel.columns, 1 / axes);
+      sizes_.push_back({kernel, CostModel(grid, method, kernel), begin, tiles_.size(), short_extent});
     }
     tiles_.list_extents();
 
@@ -235,8 +236,8 @@ class Search {
   /// Of tilings that are equal otherwise, those are faster whose tiles are long along the last axis: by so little that
   /// it decides between them alone.
   static constexpr double kLongerRuns = 1e-8;
-  static constexpr double kShort = 0.4;
   static constexpr double kRounding = 1e-6;  ///< of estimates in floats
+  static constexpr double kShort = 0.4;      ///< of the extents of a cube, those of tiles hardly are less
   static constexpr double kCertain = 0.9;    ///< of what is estimated for blocks that wait, hardly any tiling is below
 
   /// A size of the kernel, and which tiles it takes.
@@ -244,7 +245,7 @@ class Search {
     const KernelClass& kernel;
     CostModel model;
     std::size_t first_tile, end_of_tiles;
-    double short_extent;  ///< half of those of a tile that is as long along each long axis
+    double short_extent;  ///< of tiles
 
     /// Boxes of a block along an axis, where they lie side by side along another.
     [[nodiscard]] int side_by_side(int axis, int split_axis) const {

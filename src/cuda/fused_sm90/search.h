@@ -12,7 +12,7 @@
 namespace vicinal::cuda::sm90 {
 
 /// Where no more tilings are asked for, a search looks only at those that are likely to be among them.
-inline constexpr std::size_t kFewTilings = 8;
+inline constexpr std::size_t kFewTilings = 12;
 
 /// A tiling and its estimate.
 struct Estimate {
