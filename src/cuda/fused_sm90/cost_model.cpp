@@ -70,7 +70,7 @@ constexpr double kEmptyRows = 0.25;
 constexpr int kLeastDimOfEmptyRows = 96;
 /// How much of the time in which the last blocks work is lost: the others leave them power and memory. Forward, where
 /// blocks of one warpgroup share a multiprocessor, they leave them tensor cores, too.
-constexpr double kIdleLoss = 0.85;
+constexpr double kIdleLoss = 0.9;
 constexpr double kSharedIdleLoss = 0.4;
 /// As an event before and one behind it see it: filling the first stages and writing the last rows too, by the number
 /// of warpgroups. Forward alone; of each pass of several kernels, which hide some of it from each other.

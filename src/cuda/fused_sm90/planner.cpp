@@ -150,6 +150,7 @@ class Closer {
   /// Looks at so many blocks of each part of an axis.
   Closer(const Problem& grid, Method method, int most_blocks)
       : grid_(grid), items_(joined(grid, method)), method_(method) {
+    spans_.reserve(kMostPasses);
     for (const RowKind rows : passes_of(method)) {
       spans_.emplace_back(grid, rows, PerAxis<int>{most_blocks, most_blocks, most_blocks});
     }
@@ -162,6 +163,7 @@ class Closer {
     std::array<Work, kMostPasses> works;
     std::array<double, kMostPasses> idling{};
     for (std::size_t pass = 0; pass < passes.size(); ++pass) {
+      spans_[pass].clear();
       for (int a = 0; a < 3; ++a) {
         const Spans::Boxes boxes = spans_[pass].add(a, tiling.query_tile[a], tiling.block[a]);
         works[pass] *= spans_[pass].work(boxes, tiling.key_tile[a]);

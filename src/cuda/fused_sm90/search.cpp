@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -191,15 +190,16 @@ class Search {
       if (kernel.dim != class_dim_of(grid, method)) continue;
       const std::size_t begin = tiles_.size();
       tiles_.add(kernel.columns);
-      const auto axes = static_cast<double>(std::max<std::ptrdiff_t>(long_axes(members_), 1));
-      const double short_extent = kShort * std::pow(kernel.columns, 1 / axes);
-      sizes_.push_back({kernel, CostModel(grid, method, kernel), begin, tiles_.size(), short_extent});
+      sizes_.push_back({kernel, CostModel(grid, method, kernel), begin, tiles_.size(), short_extent(kernel.columns)});
     }
     tiles_.list_extents();
 
     const PerAxis<int> most_blocks = most_blocks_of(grid, members_);
     spans_.reserve(kMostPasses);
-    for (const RowKind rows : passes_of(method)) spans_.emplace_back(grid, rows, most_blocks);
+    for (const RowKind rows : passes_of(method)) {
+      spans_.emplace_back(grid, rows, most_blocks);
+      spans_.back().reserve_for_search();
+    }
     for (int a = 0; a < 3; ++a) {
       first_extent_[a] = all_extents_;
       all_extents_ += boxes_.extents[a].size();
@@ -237,7 +237,6 @@ class Search {
   /// it decides between them alone.
   static constexpr double kLongerRuns = 1e-8;
   static constexpr double kRounding = 1e-6;  ///< of estimates in floats
-  static constexpr double kShort = 0.4;      ///< of the extents of a cube, those of tiles hardly are less
   static constexpr double kCertain = 0.9;    ///< of what is estimated for blocks that wait, hardly any tiling is below
 
   /// A size of the kernel, and which tiles it takes.
@@ -245,7 +244,7 @@ class Search {
     const KernelClass& kernel;
     CostModel model;
     std::size_t first_tile, end_of_tiles;
-    double short_extent;  ///< of tiles
+    double short_extent;  ///< hardly any extent of a tile is less
 
     /// Boxes of a block along an axis, where they lie side by side along another.
     [[nodiscard]] int side_by_side(int axis, int split_axis) const {
@@ -265,6 +264,16 @@ class Search {
     Spans::Boxes boxes;
     std::uint32_t visits = 0;  ///< where those of the tiles of all extents are; 0: not counted yet
   };
+
+  /// Less than half of a cube's extent; in whole numbers, since the first call of a function of libm takes long.
+  [[nodiscard]] double short_extent(int columns) const {
+    constexpr double kShort = 0.45;
+    const std::ptrdiff_t axes = long_axes(members_);
+    if (axes <= 1) return kShort * columns;
+    int extent = 1;
+    while ((extent + 1) * (extent + 1) * (axes == 3 ? extent + 1 : 1) <= columns) ++extent;
+    return kShort * extent;
+  }
 
   Row& row(std::size_t pass, int side_by_side, int axis, std::size_t place) {
     Row& row = rows_[(pass * kMostWarpgroups + side_by_side - 1) * all_extents_ + first_extent_[axis] + place];

@@ -43,7 +43,6 @@ Spans::Spans(const Problem& grid, RowKind rows, const PerAxis<int>& most_blocks)
     axes_[a][0] = groups_of(grid, a, dilation - 1, dilation - larger_groups);
     if (larger_groups > 0) axes_[a][1] = groups_of(grid, a, 0, larger_groups);
   }
-  spans_.reserve(1024);  // of a search, mostly
 }
 
 Spans::Groups Spans::groups_of(const Problem& grid, int axis, std::int64_t group, std::int64_t count) const {

@@ -33,6 +33,11 @@ class Spans {
   /// Of blocks that may differ, looks at `most_blocks` of each part of an axis and takes them for all.
   Spans(const Problem& grid, RowKind rows, const PerAxis<int>& most_blocks);
 
+  /// Room for what a search asks for, mostly.
+  void reserve_for_search() { spans_.reserve(1024); }
+  /// Forgets all boxes.
+  void clear() { spans_.clear(); }
+
   /// Blocks of that many tokens along an axis, summed over all dilation groups.
   [[nodiscard]] double blocks(int axis, std::int64_t block) const;
 
