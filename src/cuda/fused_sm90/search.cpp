@@ -428,9 +428,8 @@ class Search {
     const Shape shape = tiles_.shape(tile);
     const CostModel::Tile costs_of_tile = size.model.tile(shape);
     double seconds = 0;
-    std::array<Work, kMostPasses> works;
     for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
-      Work& work = works[pass];
+      Work work;
       for (int a = 0; a < 3; ++a) {
         work *= spans_[pass].work(row(pass, size.side_by_side(a, start.axis), a, start.box[a]).boxes, shape[a]);
       }
@@ -445,7 +444,7 @@ class Search {
                   .rows = kWarpgroupRows,
                   .columns = size.kernel.columns};
     tiling.block[start.axis] = size.kernel.warpgroups;
-    best.add({seconds, tiling, works});
+    best.add({seconds, tiling});
   }
 
   PerAxis<int> members_;

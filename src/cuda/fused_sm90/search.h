@@ -2,7 +2,6 @@
 
 // The search for the tilings of the least estimated time.
 
-#include <array>
 #include <cstddef>
 #include <vector>
 
@@ -18,7 +17,6 @@ inline constexpr std::size_t kFewTilings = 12;
 struct Estimate {
   double seconds;
   Tiling tiling;
-  std::array<Work, kMostPasses> works;
 };
 
 /// The `count` tilings of the least estimated times, or all where there are fewer; the least first. How
