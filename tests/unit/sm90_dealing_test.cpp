@@ -152,7 +152,7 @@ TEST(Sm90Dealing, IsLeftToTheDeviceWhereTurnsAreUneven) {
 TEST(Sm90Dealing, IsEstimatedFromTheLongestItem) {
   EXPECT_DOUBLE_EQ(unevenness_of_items(66, 132, 1.5), 3);        // all begin at once
   EXPECT_DOUBLE_EQ(unevenness_of_items(1024, 132, 1), 1.03125);  // alike
-  EXPECT_DOUBLE_EQ(unevenness_of_items(264, 132, 1.5), 1.4);     // in turns two long ones hardly meet
+  EXPECT_DOUBLE_EQ(unevenness_of_items(264, 132, 1.5), 1.3);     // in turns two long ones hardly meet
   EXPECT_GE(unevenness_of_items(140, 132, 4), 4 * 132 / 140.0);  // the longest alone
   // Against a launch that is played.
   const Problem causal = problem_of(16384, 16384, true, 8);

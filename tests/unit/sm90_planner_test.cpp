@@ -308,7 +308,7 @@ TEST(Sm90Planner, ListsTilingsFromTheBestOn) {
     EXPECT_GT(all.size(), 10000);
     EXPECT_LT(seconds(all.front()), seconds(all[100]));
     EXPECT_LT(seconds(all[100]), seconds(all.back()));
-    EXPECT_LE(seconds(planner.tiling(p)), seconds(all.front()));
+    EXPECT_LE(seconds(planner.tiling(p)), 1.01 * seconds(all.front()));  // few boxes are looked at
     EXPECT_NE(std::find(all.begin(), all.begin() + 8, planner.tiling(p)), all.begin() + 8);
     for (const Tiling& tiling : all) ASSERT_TRUE(planner.accepts(p, tiling).ok());
     const std::vector<Tiling> some = planner.tilings(p, 100);

@@ -15,38 +15,38 @@ namespace {
 /// Microseconds of a multiprocessor that is never idle.
 struct ClassCosts {
   double tile;  ///< a tile of one warpgroup
-  double mask;  ///< what masking adds to it
+  double mask;  ///< what masking along one axis adds to it
   double item;  ///< what a work item adds
 };
 
 // From up to 129 tilings of each of 108 problems on one H100, forward and backward
 // (docs/decisions/0071-hopper-cost-model.md).
 constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
-    {0.238, 0.140, 0.775},  // 32x1
-    {0.457, 0.232, 2.052},  // 32x2
-    {0.315, 0.147, 0.646},  // 64x1
-    {0.532, 0.183, 2.076},  // 64x2
-    {0.653, 0.231, 2.138},  // 96x2
-    {0.796, 0.098, 2.636},  // 128x2
-    {0.863, 0.050, 3.454},  // 192x2
-    {0.733, 0.041, 3.875},  // 256x2
+    {0.240, 0.130, 0.710},  // 32x1
+    {0.427, 0.233, 2.049},  // 32x2
+    {0.298, 0.137, 0.586},  // 64x1
+    {0.555, 0.156, 1.903},  // 64x2
+    {0.635, 0.220, 1.940},  // 96x2
+    {0.787, 0.100, 2.375},  // 128x2
+    {0.857, 0.050, 3.407},  // 192x2
+    {0.772, 0.041, 3.806},  // 256x2
 }};
 
 // Of two heads.
 constexpr std::array<ClassCosts, kForwardPairsClasses.size()> kForwardPairsCosts{{
-    {0.480, 0.215, 0.822},  // 32x1
-    {0.860, 0.284, 2.652},  // 32x2
+    {0.475, 0.195, 0.750},  // 32x1
+    {0.815, 0.275, 2.732},  // 32x2
 }};
 
 // Of both passes together.
 constexpr std::array<ClassCosts, kBackwardClasses.size()> kBackwardCosts{{
-    {0.958, 0.241, 2.805},  // 32x1
-    {1.461, 0.257, 4.729},  // 64x1
-    {1.194, 0.176, 3.856},  // 64x2
-    {1.592, 0.307, 4.294},  // 96x2
-    {1.788, 0.272, 4.877},  // 128x2
-    {2.907, 0.286, 5.517},  // 192x2
-    {2.339, 0.205, 5.451},  // 256x2
+    {0.958, 0.241, 1.795},  // 32x1
+    {1.461, 0.257, 3.027},  // 64x1
+    {1.194, 0.176, 2.468},  // 64x2
+    {1.592, 0.307, 2.748},  // 96x2
+    {1.788, 0.272, 3.121},  // 128x2
+    {2.907, 0.286, 3.531},  // 192x2
+    {2.339, 0.205, 3.489},  // 256x2
 }};
 
 constexpr std::array<ClassCosts, kOnePassClasses.size()> kOnePassCosts{{
@@ -54,8 +54,13 @@ constexpr std::array<ClassCosts, kOnePassClasses.size()> kOnePassCosts{{
     {1.236, 0.252, 2.802},  // 128x2
 }};
 
+/// The part of forward masks that is for each axis along which a tile is masked. Backward it made choices worse.
+constexpr double kAxisMask = 0.4;
+/// Masks of tiles that are masked since rows of the box hold no token, and for nothing else, as a share of `mask`: in
+/// one backward pass, where rows are summed over.
+constexpr double kGapMask = 0.5;
 /// What a tile that one warpgroup of two needs takes more, as a share of `tile`: no other keeps the tensor cores busy.
-constexpr double kLone = 0.62;
+constexpr double kLone = 0.45;
 /// Masks of tiles that leave columns over take this much longer: one more word to look up. It hardly does more than to
 /// decide between tilings that are equal otherwise.
 constexpr double kShortMask = 1.03;
@@ -63,18 +68,24 @@ constexpr double kShortMask = 1.03;
 /// share of `tile`: nothing but zeros is multiplied, perhaps for less power.
 constexpr double kEmptyRows = 0.25;
 constexpr int kLeastDimOfEmptyRows = 96;
+/// How much of the time in which the last blocks work is lost: the others leave them power and memory. Forward, where
+/// blocks of one warpgroup share a multiprocessor, they leave them tensor cores, too.
+constexpr double kIdleLoss = 0.9;
+constexpr double kSharedIdleLoss = 0.4;
 /// As an event before and one behind it see it: filling the first stages and writing the last rows too, by the number
 /// of warpgroups. Forward alone; of each pass of several kernels, which hide some of it from each other.
-constexpr std::array kForwardLaunchSeconds{15.4e-6, 21.9e-6};
+constexpr std::array kForwardLaunchSeconds{18.3e-6, 23.3e-6};
 constexpr std::array kBackwardLaunchSeconds{5.3e-6, 10.2e-6};
 constexpr double kSmallLaunchSeconds = 4e-6;     // of kernels that do little
-constexpr double kCopySeconds = 22e-9;           // of a producer, for each box that it asks the copy engine for
+constexpr double kCopySeconds = 18e-9;           // of a producer, for each box that it asks the copy engine for
 constexpr double kBytesPerSecond = 5e12;         // from the second-level cache
 constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
 /// The same where the sums of a head do not fit, so that they come from memory and go there again.
 constexpr double kSpilledBytesPerSecond = 1.31e12;
 constexpr double kCacheBytes = 50e6;
 constexpr double kMemoryBytesPerSecond = 2.5e12;
+/// Of what the passes backward read and write at least: the part of it that is not hidden behind products.
+constexpr double kRowBytesPerSecond = 7.5e12;
 constexpr double kExtraMultiplyAddsPerSecond = 1e13;  // gradients of extra tokens, without matrix products: an estimate
 
 const ClassCosts& class_costs(Method method, const KernelClass& size) {
@@ -181,6 +192,8 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
       extra_kv_(grid.extra_kv),
       places_(kMultiprocessors * size.blocks),
       warpgroups_(size.warpgroups),
+      row_tensors_(is_forward(method) ? 1 : 2),
+      idle_loss_(is_forward(method) && size.warpgroups == 1 ? kSharedIdleLoss : kIdleLoss),
       launch_seconds_((is_forward(method) ? kForwardLaunchSeconds : kBackwardLaunchSeconds)[size.warpgroups - 1]),
       copy_seconds_(0),
       spill_seconds_(0),
@@ -203,6 +216,9 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
   const auto tokens = static_cast<double>(grid.tokens());
   if (!is_forward(method)) {  // delta, of the output and its gradient
     aside_seconds_ = 2 * tokens * heads * static_cast<double>(grid.dim_v) * element / kMemoryBytesPerSecond;
+    // Q, K, V and dO in each pass; dQ in the first of two; dK and dV in the last.
+    const double row_tensors = method == Method::backward ? 11 : 6;
+    aside_seconds_ += row_tensors / 2 * tokens * heads * dims * element / kRowBytesPerSecond;
   }
   if (method == Method::backward) {
     const bool keys_twice = products_over_keys(method, size) == 5;  // a kernel each for dK and dV
@@ -221,13 +237,17 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
     // The query heads that share a head of keys make one item where keys are kept.
     const double item_heads = rows == RowKind::queries ? heads : heads_kv;
     const double tile = share_of(method, size, rows) * costs.tile * heads * kSeconds;
-    *next++ = {rows,
-               item_heads,
-               tile,
-               item_share * costs.mask * heads * kSeconds,
-               item_share * costs.item * item_heads * kSeconds,
-               tile * kLone,
-               method == Method::forward && size.dim >= kLeastDimOfEmptyRows ? tile * kEmptyRows : 0};
+    const double mask = item_share * costs.mask * heads * kSeconds;
+    const double axis_part = is_forward(method) ? kAxisMask : 0;
+    *next++ = {.rows = rows,
+               .item_heads = item_heads,
+               .tile = tile,
+               .mask = mask * (1 - axis_part),
+               .axis = mask * axis_part,
+               .gap = method == Method::backward_one_pass ? mask * kGapMask : 0,
+               .item = item_share * costs.item * item_heads * kSeconds,
+               .lone = tile * kLone,
+               .empty = method == Method::forward && size.dim >= kLeastDimOfEmptyRows ? tile * kEmptyRows : 0};
   }
 }
 
@@ -243,13 +263,16 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   const double extra = costs.rows == RowKind::queries ? work.items * tile.extra : 0;
   const double visited = work.visited + extra * warpgroups_;
   const double masked = tile.full ? visited - work.unmasked : visited * kShortMask;
+  const double unmasked = tile.full ? work.unmasked : 0;
+  const double masks = masked * costs.mask + work.visited * work.axes * costs.axis + unmasked * gap(costs, work.rows);
   const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;
-  const double copies = work.loaded * tile.copies * copy_seconds_;
+  // `copy_seconds_` are of two tensors.
+  const double row_copies = work.copies > 1 ? work.items * warpgroups_ * work.copies * row_tensors_ / 2 : 0;
+  const double copies = (work.loaded * tile.copies + row_copies) * copy_seconds_;
   const double lone = std::max(work.loaded * warpgroups_ - work.visited, 0.0);
-  const double empty = tile.full ? work.unmasked * empty_rows(work.rows) : 0;
-  const double busy =
-      visited * costs.tile + masked * costs.mask + lone * costs.lone + work.items * costs.item - empty * costs.empty;
-  double seconds = std::max({busy * idling, bytes, copies});
+  const double empty = unmasked * empty_rows(work.rows);
+  const double busy = visited * costs.tile + masks + lone * costs.lone + work.items * costs.item - empty * costs.empty;
+  double seconds = std::max(std::max(busy, copies) * idling, bytes);
   if (spill_seconds_ > 0) {
     // Memory that is busy for about as long hinders the rest: the fourth root of the sum of fourth powers.
     const double spilled = work.loaded * tile.volume * spill_seconds_;
@@ -262,7 +285,7 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
 
 CostModel::Shares CostModel::shares(std::size_t pass) const {
   const PassCosts& costs = passes_[pass];
-  const double lone = costs.lone / (costs.tile + costs.mask);
+  const double lone = costs.lone / (costs.tile + costs.mask + 3 * costs.axis);  // at least of any `Bound::visit`
   return {1 - lone, lone * warpgroups_};
 }
 

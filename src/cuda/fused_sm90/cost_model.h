@@ -72,7 +72,7 @@ class CostModel {
   [[nodiscard]] Tile tile(const PerAxis<std::int64_t>& shape) const;
 
   /// What a pass takes over what it would take if no block were idle, where blocks are so uneven.
-  [[nodiscard]] double idling(double unevenness) const { return 1 + kIdleLoss * (unevenness - 1); }
+  [[nodiscard]] double idling(double unevenness) const { return 1 + idle_loss_ * (unevenness - 1); }
   /// Where the items of the pass of that number are alike.
   [[nodiscard]] double idling_of_turns(std::size_t pass, double items) const {
     return idling(unevenness_of_turns(passes_[pass].item_heads * items, places_));
@@ -98,11 +98,13 @@ class CostModel {
   struct Bound {
     double fixed, visit;
   };
-  /// Where at most `unmasked` pairs are not masked, of boxes of that many rows.
-  [[nodiscard]] Bound bound(std::size_t pass, double items, double idling, double unmasked, double rows) const {
+  /// Where at most `unmasked` pairs are not masked, of boxes of that many rows, and others along `axes` axes at least.
+  [[nodiscard]] Bound bound(std::size_t pass, double items, double idling, double unmasked, double axes,
+                            double rows) const {
     const PassCosts& costs = passes_[pass];
-    const double fixed = (items * costs.item - unmasked * (costs.mask + empty_rows(rows) * costs.empty)) * idling;
-    const double visit = (costs.tile + costs.mask) * idling;
+    const double of_unmasked = costs.mask - gap(costs, rows) + empty_rows(rows) * costs.empty;
+    const double fixed = (items * costs.item - unmasked * of_unmasked) * idling;
+    const double visit = (costs.tile + costs.mask + axes * costs.axis) * idling;
     if (spill_seconds_ == 0) return {fixed + launch_seconds_, visit};
     // (a^4 + b^4)^(1/4) is at least (a + b) / 2^(3/4), and not much more where a and b are about equal. Tiles are taken
     // to be full.
@@ -120,25 +122,26 @@ class CostModel {
                                std::span<const double> idling) const;
 
  private:
-  /// How much of the time in which the last blocks work is lost; meanwhile the others leave them power and memory.
-  static constexpr double kIdleLoss = 0.85;
-
   /// Seconds of a multiprocessor that is never idle, for all heads (joined ones are one) and batch entries.
   struct PassCosts {
     RowKind rows;
     double item_heads;  ///< heads and batch entries that have items of their own
-    double tile, mask, item, lone, empty;
+    double tile, mask, axis, gap, item, lone, empty;
   };
   /// The share of rows that hold no token.
   [[nodiscard]] static double empty_rows(double rows) { return 1 - rows / kWarpgroupRows; }
+  /// What a tile takes that is masked for rows without a token alone.
+  [[nodiscard]] static double gap(const PassCosts& costs, double rows) { return rows < kWarpgroupRows ? costs.gap : 0; }
 
   const Problem& grid_;
   std::int64_t columns_, extra_kv_;
   double places_, warpgroups_;
+  double row_tensors_;  ///< that each box keeps
+  double idle_loss_;    ///< how much of the time is lost in which the last blocks work
   double launch_seconds_;
   double copy_seconds_;   ///< of one copy for each tensor and chunk, for all heads and batch entries
   double spill_seconds_;  ///< of a token that is added to where the sums of a head do not fit into the cache
-  double aside_seconds_;  ///< delta; gradients of extra tokens; clearing and rounding sums of dQ
+  double aside_seconds_;  ///< what rows bring and take; delta; gradients of extra tokens; clearing and rounding dQ
   double byte_seconds_;   ///< of a token that is loaded, and added to, for all heads and batch entries
   std::array<PassCosts, kMostPasses> passes_{};
 };

@@ -121,18 +121,20 @@ double end_of_blocks(std::span<const float> of_head, int items, int places, doub
 Deal best_deal(const TiledGrid& grid, RowKind rows, int blocks, const BlockCosts& costs) {
   assert(grid.items > 0 && "the planner refuses more items than an int counts");
   const int places = blocks * kMultiprocessors;
-  const Deal of_equal_items{Dealing::in_turns, unevenness_of_turns(grid.items, places)};
-  if (grid.items > kMostUnevenItems) return of_equal_items;
+  const double of_equal_items = unevenness_of_turns(grid.items, places);
+  if (grid.items > kMostUnevenItems) return {Dealing::in_turns, of_equal_items};
 
   AxisCounts counts;
   double most_over_mean = 1;  // tiles of an item
+  double all_over_some = 1;   // items over those that have rows: smaller dilation groups may have none for the last
   for (int a = 0; a < 3; ++a) {
     counts[a] = column_tiles(grid, rows, a);
     const auto& of_axis = counts[a];
-    most_over_mean *= static_cast<double>(std::ranges::max(of_axis)) * static_cast<double>(of_axis.size()) /
-                      std::accumulate(of_axis.begin(), of_axis.end(), 0);
+    const auto all = static_cast<double>(of_axis.size());
+    most_over_mean *= std::ranges::max(of_axis) * all / std::accumulate(of_axis.begin(), of_axis.end(), 0);
+    all_over_some *= all / (all - static_cast<double>(std::ranges::count(of_axis, 0)));
   }
-  if (most_over_mean <= kClearly) return of_equal_items;
+  if (most_over_mean <= kClearly) return {Dealing::in_turns, of_equal_items * all_over_some};
 
   BlockCosts of_item = costs;
   if (rows == RowKind::keys) of_item.tile *= grid.heads_per_kv;  // tiles pass by once for each query head

@@ -42,8 +42,8 @@ constexpr double unevenness_of_turns(double items, double places) {
 /// 400 random problems it is off by 8%, and exact where all items begin at once.
 constexpr double unevenness_of_items(double items, double places, double longest) {
   constexpr double kAlike = 1.05;
-  constexpr double kMeet = 1.6;      // long items in the block that ends last, of however many it takes
-  constexpr double kAtTheEnd = 0.7;  // of an item: nobody else has work meanwhile
+  constexpr double kMeet = 1.2;      // long items in the block that ends last, of however many it takes
+  constexpr double kAtTheEnd = 0.6;  // of an item: nobody else has work meanwhile
   const double of_longest = longest * places / items;
   if (items <= places) return of_longest;
   const double of_turns = unevenness_of_turns(items, places);

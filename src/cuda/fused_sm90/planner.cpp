@@ -24,6 +24,8 @@ namespace {
 
 using Shape = PerAxis<std::int64_t>;
 
+constexpr int kMostBlocks = 1024;  // more along an axis are not looked at one by one
+
 /// The class of a problem with tiles for that many warpgroups; none where there is none.
 const KernelClass* class_of(const Problem& grid, Method method, std::int64_t warpgroups) {
   const std::span<const KernelClass> classes = classes_of(method);
@@ -106,7 +108,6 @@ double multiply_adds_of_pass(const Problem& grid, Method method, const KernelCla
 }
 
 Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
-  constexpr int kMostBlocks = 1024;  // more along an axis are not looked at one by one
   const KernelClass& size = *class_of(grid, method, volume(tiling.block));
   const std::span<const RowKind> passes = passes_of(method);
   const std::int64_t tile_volume = volume(tiling.key_tile);
@@ -142,36 +143,71 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   return cost;
 }
 
-/// The seconds of an estimate with every item played, of which `left` is that much less afterwards.
-double played(const Problem& grid, const Problem& items, Method method, const Estimate& estimate, int& left) {
-  const KernelClass& size = *class_of(grid, method, volume(estimate.tiling.block));
-  const CostModel model(grid, method, size);
-  const std::span<const RowKind> passes = passes_of(method);
-  std::array<double, kMostPasses> idling{};
-  for (std::size_t pass = 0; pass < passes.size(); ++pass) {
-    const TiledGrid tiled(items, estimate.tiling, passes[pass]);
-    idling[pass] = model.idling(deal_of(tiled, method, size, passes[pass]).unevenness);
-    if (tiled.items <= kMostUnevenItems) left -= tiled.items;
+/// Looks at tilings that the search has found more closely than it does: at more blocks of each axis, and at how items
+/// come to the blocks of the device.
+class Closer {
+ public:
+  /// Looks at so many blocks of each part of an axis.
+  Closer(const Problem& grid, Method method, int most_blocks)
+      : grid_(grid), items_(joined(grid, method)), method_(method) {
+    spans_.reserve(kMostPasses);
+    for (const RowKind rows : passes_of(method)) {
+      spans_.emplace_back(grid, rows, PerAxis<int>{most_blocks, most_blocks, most_blocks});
+    }
   }
-  return model.seconds(std::span(estimate.works).first(passes.size()), estimate.tiling.key_tile, idling);
-}
 
-/// The search only estimates how evenly items come to blocks. Where they are few, the next tilings are looked at, with
-/// what they are; where one is wanted, until they would take clearly longer.
+  [[nodiscard]] double seconds(const Tiling& tiling) {
+    const KernelClass& size = *class_of(grid_, method_, volume(tiling.block));
+    const CostModel model(grid_, method_, size);
+    const std::span<const RowKind> passes = passes_of(method_);
+    std::array<Work, kMostPasses> works;
+    std::array<double, kMostPasses> idling{};
+    for (std::size_t pass = 0; pass < passes.size(); ++pass) {
+      spans_[pass].clear();
+      for (int a = 0; a < 3; ++a) {
+        const Spans::Boxes boxes = spans_[pass].add(a, tiling.query_tile[a], tiling.block[a]);
+        works[pass] *= spans_[pass].work(boxes, tiling.key_tile[a]);
+      }
+      const TiledGrid tiled(items_, tiling, passes[pass]);
+      idling[pass] = model.idling(deal_of(tiled, method_, size, passes[pass]).unevenness);
+      if (tiled.items <= kMostUnevenItems) played_ += tiled.items;
+    }
+    return model.seconds(std::span(works).first(passes.size()), tiling.key_tile, idling);
+  }
+  /// Items so far.
+  [[nodiscard]] int played() const { return played_; }
+
+ private:
+  const Problem& grid_;
+  Problem items_;
+  Method method_;
+  std::vector<Spans> spans_;  // by pass
+  int played_ = 0;
+};
+
+/// The search only estimates how evenly items come to blocks, and looks at some blocks of an axis for all. Where items
+/// are few, the next tilings are looked at more closely; where one is wanted, until they would take clearly longer.
 std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
   constexpr double kClearly = 1.05;
+  constexpr int kSomeBlocks = 32;    // twice as many as the search looks at, or more
   constexpr int kMostPlayed = 3000;  // items, 3 ns each
   const bool few = has_few_items(grid, method);
   std::vector<Estimate> found = best_tilings(grid, method, few ? std::max(count, kFewTilings) : count);
   if (few) {
-    const Problem items = joined(grid, method);
-    int left = kMostPlayed;
+    Closer closer(grid, method, count == 1 ? kSomeBlocks : kMostBlocks);
     double least = std::numeric_limits<double>::infinity();
+    double before = 0;  // what the last was estimated at, and what it takes
+    double seconds = 0;
+    double least_share = std::numeric_limits<double>::infinity();  // of an estimate: much of its error is of all
     std::size_t looked_at = 0;
     for (Estimate& estimate : found) {
-      if (count == 1 && (estimate.seconds >= least * kClearly || left <= 0)) break;
-      estimate.seconds = played(grid, items, method, estimate, left);
-      least = std::min(least, estimate.seconds);
+      const bool clear = looked_at > 0 && estimate.seconds * least_share >= least * kClearly;
+      if (count == 1 && (clear || closer.played() >= kMostPlayed)) break;
+      // Boxes of which some rows hold no token may be as many, and see as much, as others.
+      if (estimate.seconds != before) seconds = closer.seconds(estimate.tiling);
+      before = std::exchange(estimate.seconds, seconds);
+      least = std::min(least, seconds);
+      least_share = std::min(least_share, seconds / before);
       ++looked_at;
     }
     found.resize(looked_at);

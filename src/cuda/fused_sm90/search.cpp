@@ -190,13 +190,16 @@ class Search {
       if (kernel.dim != class_dim_of(grid, method)) continue;
       const std::size_t begin = tiles_.size();
       tiles_.add(kernel.columns);
-      sizes_.push_back({kernel, CostModel(grid, method, kernel), begin, tiles_.size()});
+      sizes_.push_back({kernel, CostModel(grid, method, kernel), begin, tiles_.size(), short_extent(kernel.columns)});
     }
     tiles_.list_extents();
 
     const PerAxis<int> most_blocks = most_blocks_of(grid, members_);
     spans_.reserve(kMostPasses);
-    for (const RowKind rows : passes_of(method)) spans_.emplace_back(grid, rows, most_blocks);
+    for (const RowKind rows : passes_of(method)) {
+      spans_.emplace_back(grid, rows, most_blocks);
+      spans_.back().reserve_for_search();
+    }
     for (int a = 0; a < 3; ++a) {
       first_extent_[a] = all_extents_;
       all_extents_ += boxes_.extents[a].size();
@@ -241,6 +244,7 @@ class Search {
     const KernelClass& kernel;
     CostModel model;
     std::size_t first_tile, end_of_tiles;
+    double short_extent;  ///< hardly any extent of a tile is less
 
     /// Boxes of a block along an axis, where they lie side by side along another.
     [[nodiscard]] int side_by_side(int axis, int split_axis) const {
@@ -260,6 +264,16 @@ class Search {
     Spans::Boxes boxes;
     std::uint32_t visits = 0;  ///< where those of the tiles of all extents are; 0: not counted yet
   };
+
+  /// Less than half of a cube's extent; in whole numbers, since the first call of a function of libm takes long.
+  [[nodiscard]] double short_extent(int columns) const {
+    constexpr double kShort = 0.45;
+    const std::ptrdiff_t axes = long_axes(members_);
+    if (axes <= 1) return kShort * columns;
+    int extent = 1;
+    while ((extent + 1) * (extent + 1) * (axes == 3 ? extent + 1 : 1) <= columns) ++extent;
+    return kShort * extent;
+  }
 
   Row& row(std::size_t pass, int side_by_side, int axis, std::size_t place) {
     Row& row = rows_[(pass * kMostWarpgroups + side_by_side - 1) * all_extents_ + first_extent_[axis] + place];
@@ -281,14 +295,15 @@ class Search {
     return row.visits;
   }
 
-  /// The fewest tiles that boxes can visit, the most that they can see whole, and, about, how many a long one and the
-  /// mean need; and their rows.
+  /// The fewest tiles that boxes can visit, the most that they can see whole, along how many axes they cannot, and,
+  /// about, how many a long one and the mean need; and their rows.
   struct Counts {
-    double visited, unmasked, longest, mean, rows;
+    double visited, unmasked, axes, longest, mean, rows;
   };
   Counts counts(std::size_t pass, const Size& size, const Places& box) {
     double visited = 1.0 / size.kernel.columns;
     double unmasked = visited;
+    double axes = 0;
     double longest = visited;
     double mean = visited;
     double rows = 1;
@@ -296,12 +311,14 @@ class Search {
       const Spans::Boxes& boxes = row(pass, 1, a, box[a]).boxes;
       visited *= boxes.tokens;
       unmasked *= boxes.common;
+      if (boxes.common < boxes.tokens)
+        axes += 1 - std::max(boxes.common - boxes.items * size.short_extent, 0.0) / boxes.tokens;
       rows *= boxes.rows;
       if (!few_) continue;
       longest *= boxes.longest;
       mean *= boxes.halos / boxes.items;
     }
-    return {visited, unmasked, longest, mean, rows};
+    return {visited, unmasked, axes, longest, mean, rows};
   }
 
   /// Adds the `most` starts of a size that have the least bounds.
@@ -330,22 +347,22 @@ class Search {
           of_boxes[0][box[0]] * of_boxes[1][box[1]] * of_boxes[2][box[2]] / size.kernel.warpgroups;
       for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
         counts[pass] = this->counts(pass, size, box);
-        const CostModel::Bound bound =
-            size.model.bound(pass, fewest_items, 1, counts[pass].unmasked, counts[pass].rows);
-        least_of_all += bound.fixed + bound.visit * counts[pass].visited;
+        const auto [visited, unmasked, axes, longest, mean, rows] = counts[pass];
+        const CostModel::Bound bound = size.model.bound(pass, fewest_items, 1, unmasked, axes, rows);
+        least_of_all += bound.fixed + bound.visit * visited;
       }
       if (static_cast<float>(least_of_all) >= limit) return;
       const bool one_box = size.kernel.warpgroups == 1 || shape == members_;
-      const std::uint8_t axes = one_box ? 1 : 3;
-      for (std::uint8_t axis = 0; axis < axes; ++axis) {
+      const std::uint8_t ways = one_box ? 1 : 3;
+      for (std::uint8_t axis = 0; axis < ways; ++axis) {
         if (!one_box && shape[axis] == members_[axis]) continue;  // there should be work for all boxes of a block
         double items = 1;
         for (int a = 0; a < 3; ++a) items *= (a == axis ? of_blocks : of_boxes)[a][box[a]];
         double least = 0;
         for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
-          const auto [visited, unmasked, longest, mean, rows] = counts[pass];
-          const CostModel::Bound bound =
-              size.model.bound(pass, items, size.model.idling_of_items(pass, items, longest, mean), unmasked, rows);
+          const auto [visited, unmasked, axes, longest, mean, rows] = counts[pass];
+          const double idling = size.model.idling_of_items(pass, items, longest, mean);
+          const CostModel::Bound bound = size.model.bound(pass, items, idling, unmasked, axes, rows);
           least += bound.fixed + bound.visit * visited;
         }
         if (static_cast<float>(least) >= limit) continue;
@@ -375,10 +392,10 @@ class Search {
     std::array<std::array<std::size_t, 3>, kMostPasses> begin;
     double fixed = 0;
     for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
-      const auto [visited, unmasked, longest, mean, rows] = counts(pass, size, start.box);
+      const auto [visited, unmasked, axes, longest, mean, rows] = counts(pass, size, start.box);
       const double idling = std::max(size.model.least_idling(pass, items),
                                      kCertain * size.model.idling_of_items(pass, items, longest, mean));
-      const auto bound = size.model.bound(pass, items, idling, unmasked, rows);
+      const auto bound = size.model.bound(pass, items, idling, unmasked, axes, rows);
       fixed += bound.fixed;
       visit[pass] = static_cast<float>(bound.visit);
       for (int a = 0; a < 3; ++a) {
@@ -411,9 +428,8 @@ class Search {
     const Shape shape = tiles_.shape(tile);
     const CostModel::Tile costs_of_tile = size.model.tile(shape);
     double seconds = 0;
-    std::array<Work, kMostPasses> works;
     for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
-      Work& work = works[pass];
+      Work work;
       for (int a = 0; a < 3; ++a) {
         work *= spans_[pass].work(row(pass, size.side_by_side(a, start.axis), a, start.box[a]).boxes, shape[a]);
       }
@@ -428,7 +444,7 @@ class Search {
                   .rows = kWarpgroupRows,
                   .columns = size.kernel.columns};
     tiling.block[start.axis] = size.kernel.warpgroups;
-    best.add({seconds, tiling, works});
+    best.add({seconds, tiling});
   }
 
   PerAxis<int> members_;

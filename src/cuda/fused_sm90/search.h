@@ -2,7 +2,6 @@
 
 // The search for the tilings of the least estimated time.
 
-#include <array>
 #include <cstddef>
 #include <vector>
 
@@ -12,13 +11,12 @@
 namespace vicinal::cuda::sm90 {
 
 /// Where no more tilings are asked for, a search looks only at those that are likely to be among them.
-inline constexpr std::size_t kFewTilings = 8;
+inline constexpr std::size_t kFewTilings = 12;
 
 /// A tiling and its estimate.
 struct Estimate {
   double seconds;
   Tiling tiling;
-  std::array<Work, kMostPasses> works;
 };
 
 /// The `count` tilings of the least estimated times, or all where there are fewer; the least first. How

@@ -28,20 +28,21 @@ Work& Work::operator*=(const Work& other) {
   loaded *= other.loaded;
   visited *= other.visited;
   unmasked *= other.unmasked;
+  axes += other.axes;
   longest *= other.longest;
   rows *= other.rows;
+  copies *= other.copies;
   return *this;
 }
 
 Spans::Spans(const Problem& grid, RowKind rows, const PerAxis<int>& most_blocks)
-    : rows_(rows), most_blocks_(most_blocks) {
+    : rows_(rows), most_blocks_(most_blocks), dilation_(grid.dilation) {
   for (int a = 0; a < 3; ++a) {
     const std::int64_t dilation = grid.dilation[a];
     const std::int64_t larger_groups = grid.layout[a] % dilation;
     axes_[a][0] = groups_of(grid, a, dilation - 1, dilation - larger_groups);
     if (larger_groups > 0) axes_[a][1] = groups_of(grid, a, 0, larger_groups);
   }
-  spans_.reserve(1024);  // of a search, mostly
 }
 
 Spans::Groups Spans::groups_of(const Problem& grid, int axis, std::int64_t group, std::int64_t count) const {
@@ -77,6 +78,7 @@ double Spans::blocks(int axis, std::int64_t block) const {
 Spans::Boxes Spans::add(int axis, std::int64_t box, std::int64_t boxes) {
   Boxes sum{.items = blocks(axis, box * boxes),
             .rows = static_cast<float>(box),
+            .copies = TileShape::walks(box, dilation_[axis]) ? static_cast<float>(box) : 1,
             .begin = static_cast<std::uint32_t>(spans_.size())};
   for (const Groups& groups : axes_[axis]) {
     if (groups.count > 0) add_groups(groups, static_cast<int>(box), static_cast<int>(boxes), most_blocks_[axis], sum);
@@ -185,7 +187,13 @@ void Spans::add_tiles(const Boxes& boxes, std::span<const float> reciprocals, fl
 
 Work Spans::work(const Boxes& boxes, std::int64_t tile) const {
   const double reciprocal = 1.0 / static_cast<double>(tile);
-  Work sum{boxes.items, 0, 0, 0, static_cast<double>(quotient_up(boxes.longest, reciprocal)), boxes.rows};
+  Work sum{.items = boxes.items,
+           .loaded = 0,
+           .visited = 0,
+           .unmasked = 0,
+           .longest = static_cast<double>(quotient_up(boxes.longest, reciprocal)),
+           .rows = boxes.rows,
+           .copies = boxes.copies};
   for (const Span& span : std::span(spans_).subspan(boxes.begin, boxes.end - boxes.begin)) {
     const double weight = span.weight;
     const int unmasked = quotient(span.common_end, reciprocal) - quotient_up(span.common_begin, reciprocal);
@@ -193,6 +201,7 @@ Work Spans::work(const Boxes& boxes, std::int64_t tile) const {
     sum.visited += weight * (quotient_up(span.end, reciprocal) - quotient(span.begin, reciprocal));
     sum.unmasked += weight * std::max(unmasked, 0);
   }
+  sum.axes = 1 - sum.unmasked / std::max(sum.visited, 1.0);
   return sum;
 }
 

@@ -19,8 +19,10 @@ struct Work {
   double loaded = 1;    ///< tiles that some warpgroup needs
   double visited = 1;   ///< (warpgroup, tile) pairs
   double unmasked = 1;  ///< those in which all tokens of the box and all of the tile see each other
+  double axes = 0;      ///< along which a pair is masked, on average
   double longest = 1;   ///< the most tiles that some item needs
   double rows = 1;      ///< tokens of a box
+  double copies = 1;    ///< boxes by which the copy engine fills that of tokens
 
   Work& operator*=(const Work& other);
 };
@@ -31,6 +33,11 @@ class Spans {
   /// Of blocks that may differ, looks at `most_blocks` of each part of an axis and takes them for all.
   Spans(const Problem& grid, RowKind rows, const PerAxis<int>& most_blocks);
 
+  /// Room for what a search asks for, mostly.
+  void reserve_for_search() { spans_.reserve(1024); }
+  /// Forgets all boxes.
+  void clear() { spans_.clear(); }
+
   /// Blocks of that many tokens along an axis, summed over all dilation groups.
   [[nodiscard]] double blocks(int axis, std::int64_t block) const;
 
@@ -38,6 +45,7 @@ class Spans {
   struct Boxes {
     double items = 0;                  ///< blocks of them
     float rows = 0;                    ///< tokens of each
+    float copies = 1;                  ///< that fill one
     float tokens = 0;                  ///< (box, token that some of it sees) pairs: tiles are not visited less often
     float common = 0;                  ///< (box, token that all of it see) pairs: no more tiles are unmasked
     std::int32_t longest = 0;          ///< the most tokens that a block sees
@@ -77,6 +85,7 @@ class Spans {
 
   RowKind rows_;
   PerAxis<int> most_blocks_;
+  PerAxis<std::int64_t> dilation_;
   std::array<std::array<Groups, 2>, 3> axes_{};  // the second of no groups where all of an axis are of one size
   std::vector<Span> spans_;
 };

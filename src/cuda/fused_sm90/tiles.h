@@ -51,18 +51,21 @@ struct TileShape {
 
   TileShape() = default;
 
-  TileShape(const PerAxis<std::int64_t>& tile, const PerAxis<std::int64_t>& dilation) {
+  /// Whether an axis of a tile is walked.
+  static constexpr bool walks(std::int64_t extent, std::int64_t dilation) {
     constexpr int kMostPassedOver = 256;
     constexpr int kMostDilation = 8;
+    return dilation > 1 && extent > 1 && (dilation > kMostDilation || extent * dilation > kMostPassedOver);
+  }
+
+  TileShape(const PerAxis<std::int64_t>& tile, const PerAxis<std::int64_t>& dilation) {
     volume = 1;
     int* next = order;
     for (const bool walked : {false, true}) {
       for (int a = 2; a >= 0; --a) {
-        const bool walks =
-            dilation[a] > 1 && tile[a] > 1 && (dilation[a] > kMostDilation || tile[a] * dilation[a] > kMostPassedOver);
-        if (walks != walked) continue;
+        if (walks(tile[a], dilation[a]) != walked) continue;
         extent[a] = static_cast<int>(tile[a]);
-        box[a] = walks ? 1 : extent[a];
+        box[a] = walked ? 1 : extent[a];
         row_stride[a] = volume;
         volume *= extent[a];
         *next++ = a;
