@@ -219,26 +219,27 @@ class Consumer {
     }
   }
 
-  /// A chunk of this warp's rows, from shared memory, where they may be written a few bytes at a time only. The whole
-  /// warp writes one row after the other, so that they leave in a piece.
+  /// A chunk of this warp's rows, from shared memory, where they may be written a few bytes at a time only. Lanes write
+  /// a row, or two, from one end to the other, so that it leaves in a piece.
   template <class Unit>
   __device__ void write_units(const Place& place, int view, int chunk, int dim, std::uint32_t rows,
                               unsigned first) const {
-    constexpr unsigned kWarpRows = 16;
-    constexpr unsigned kUnitBytes = sizeof(Unit);
+    constexpr unsigned kRows = 16;
+    constexpr unsigned kRowBytes = smaller(128, kHeadBytes * Config::kHeads);
+    constexpr unsigned kRowLanes = smaller(32, kRowBytes / sizeof(Unit));
     const auto lane = static_cast<unsigned>(computed_late(lane_));
+    const unsigned begin = lane % kRowLanes * sizeof(Unit);
     const int bytes = (dim - chunk * kChunk) * static_cast<int>(sizeof(Element));  // from this chunk on
     auto* const data = static_cast<Element*>(p_.rows[view].data) + chunk * kChunk;
 #pragma unroll 4
-    for (unsigned r = 0; r < kWarpRows; ++r) {
-      const unsigned row = first + r;
+    for (unsigned r = 0; r < kRows; r += 32 / kRowLanes) {
+      const unsigned row = first + r + lane / kRowLanes;
       if (!is_member(shared_.row_position[row], place.members)) continue;
       Element* const to = data + offset_of(place, view, static_cast<int>(row));
 #pragma unroll
-      for (unsigned unit = 0; unit < 128 / kUnitBytes; unit += 32) {
-        const unsigned byte = (unit + lane) * kUnitBytes;
+      for (unsigned byte = begin; byte < kRowBytes; byte += kRowLanes * sizeof(Unit)) {
         if (static_cast<int>(byte) >= bytes) continue;
-        store_global(to + byte / sizeof(Element), load_shared<Unit>(rows + row * 128 + (byte ^ r % 8 * 16)));
+        store_global(to + byte / sizeof(Element), load_shared<Unit>(rows + row * 128 + (byte ^ row % 8 * 16)));
       }
     }
   }

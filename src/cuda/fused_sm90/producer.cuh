@@ -22,7 +22,7 @@ class Producer {
   static constexpr int kWarpgroups = Config::kWarpgroups;
   static constexpr int kWarps = Config::kProducers / 32;
   static constexpr int kRoles = kWarps == 1 || !kByCopyEngine ? 1 : (Config::kHasStatistics ? 4 : 3);
-  static constexpr int kLag = Config::kValueLag;
+  static constexpr int kLag = kByCopyEngine ? Config::kValueLag : 0;
   static constexpr int kSharers = kByCopyEngine ? 1 : Config::kTileSharers;
   static constexpr int kBoxes = kWarpgroups * Config::kRowTensors;  // of an item's rows
   /// Rows of a box that a warp copies, so that each has as many.
@@ -230,7 +230,7 @@ class Producer {
           note_tile(along, share, t, of_axis(tile), shared_.tile[stage], shared_.key_full[stage]);
         }
         if (loads_statistics(stage)) fill_statistics(origin, stage);
-        if (loads_keys(stage)) fill_keys(origin, extra, stage);
+        if (kByCopyEngine && loads_keys(stage)) fill_columns(0, origin, extra, stage);
         if constexpr (Config::kSumsQueries) {
           if (adds_sums()) {
             if (laid_ == Config::kStages) {
@@ -240,16 +240,24 @@ class Producer {
             }
           }
         }
-        key_ring_.advance();
       }
-      if (t >= kLag) {
+      if constexpr (kByCopyEngine) {
         const int stage = value_ring_.stage;
-        if (loads_values(stage)) {
+        if (t >= kLag && loads_values(stage)) {
           await(shared_.value_empty[stage], value_ring_.phase ^ 1);
-          fill_values(kLag > 0 ? before : origin, t - kLag >= share.tiles(), stage);
+          fill_columns(1, kLag > 0 ? before : origin, t - kLag >= share.tiles(), stage);
         }
-        value_ring_.advance();
+      } else {
+        // A loop, so that the code is there once.
+        const int stage = key_ring_.stage;  // of values too
+#pragma unroll 1
+        for (int kind = loads_keys(stage) ? 0 : 1; kind < (loads_values(stage) ? 2 : 1); ++kind) {
+          if (kind == 1) await(shared_.value_empty[stage], key_ring_.phase ^ 1);
+          fill_columns(kind, origin, extra, stage);
+        }
       }
+      if (t < share.total) key_ring_.advance();
+      if (t >= kLag) value_ring_.advance();
       before = origin;
       if (!extra) cursor.next(share.count[0], share.count[1]);
     }
@@ -291,19 +299,15 @@ class Producer {
     if (lane_ == 0) place[3] = item.batch * p_.grid.heads * p_.grid.heads_per_kv + head;
   }
 
-  __device__ void fill_keys(const TileOrigin& origin, bool extra, int stage) {
-    fill_columns(extra ? p_.extra_key : p_.key, p_.dim, 0, origin, extra, shared_.key[stage], shared_.key_full[stage]);
-  }
-  __device__ void fill_values(const TileOrigin& origin, bool extra, int stage) {
-    fill_columns(extra ? p_.extra_value : p_.value, p_.dim_v, 1, origin, extra, shared_.value[stage],
-                 shared_.value_full[stage]);
-  }
-
-  /// Of keys, or of values.
-  __device__ void fill_columns(const Source& from, int dim, int kind, const TileOrigin& origin, bool extra,
-                               typename SharedMemory<Config>::ColumnTile& to, Barrier& full) {
-    expect(full, p_.grid.columns.volume * dim);
+  /// Of keys, 0, or values, 1.
+  __device__ void fill_columns(int kind, const TileOrigin& origin, bool extra, int stage) {
+    const bool keys = kind == 0;
+    const Source& from = extra ? (keys ? p_.extra_key : p_.extra_value) : (keys ? p_.key : p_.value);
+    const int dim = keys ? p_.dim : p_.dim_v;
+    auto& to = keys ? shared_.key[stage] : shared_.value[stage];
+    Barrier& full = keys ? shared_.key_full[stage] : shared_.value_full[stage];
     if constexpr (kByCopyEngine) {
+      expect(full, p_.grid.columns.volume * dim);
       fill(from, dim, p_.grid.columns, !extra, origin, to, full);
     } else {
       constexpr int kShare = Config::kColumns / kSharers;
