@@ -46,7 +46,7 @@ struct PlanKeyHash {
       for (const std::int64_t value : {p.layout[a], p.window[a], p.stride[a], p.dilation[a]}) mix(value);
       mix(p.causal[a]);
     }
-    for (const std::int64_t value : {p.batch, p.heads, p.heads_kv, p.dim, p.dim_v, p.extra_kv}) mix(value);
+    for (const std::int64_t value : {p.batch, p.heads, p.heads_kv, p.dim, p.dim_v, p.extra_kv, p.alignment}) mix(value);
     mix(p.scale.value_or(0.0));
     mix(static_cast<int>(p.dtype) * 8 + static_cast<int>(key.operation));
     mix(key.deterministic);
@@ -227,7 +227,7 @@ void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::
              nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const Inputs inputs(query, key, value, additional_keys, additional_values);
-  const auto plan = plan_for(inputs.problem(neighborhood), Operation::forward, neighborhood);
+  Problem problem = inputs.problem(neighborhood);
   const ForwardTensors tensors{
       .query = inputs.query,
       .key = inputs.key,
@@ -237,6 +237,8 @@ void forward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb::
       .output = result_of(output, "output"),
       .logsumexp = result_of(logsumexp, "logsumexp"),
   };
+  problem.alignment = alignment_of(tensors);
+  const auto plan = plan_for(problem, Operation::forward, neighborhood);
   run_without_gil(*plan, tensors, where);
 }
 
@@ -247,7 +249,7 @@ void backward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb:
               bool deterministic, nb::handle where) {
   const Neighborhood neighborhood(parameters);
   const Inputs inputs(query, key, value, additional_keys, additional_values);
-  const auto plan = plan_for(inputs.problem(neighborhood), Operation::backward, neighborhood, deterministic);
+  Problem problem = inputs.problem(neighborhood);
   const BackwardTensors tensors{
       .query = inputs.query,
       .key = inputs.key,
@@ -264,6 +266,8 @@ void backward(const nb::tuple& parameters, nb::handle query, nb::handle key, nb:
       .grad_extra_key = result_of(grad_additional_keys, "grad_additional_keys"),
       .grad_extra_value = result_of(grad_additional_values, "grad_additional_values"),
   };
+  problem.alignment = alignment_of(tensors);
+  const auto plan = plan_for(problem, Operation::backward, neighborhood, deterministic);
   run_without_gil(*plan, tensors, where);
 }
 

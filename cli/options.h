@@ -21,7 +21,7 @@ inline constexpr const char* kProblemExample =
 /// The options that say what a problem is. Keep it alive while the program's arguments are parsed.
 class ProblemOptions {
  public:
-  /// --layout --batch --heads --heads-kv --dim --dim-v --extra-kv: what tensors otherwise say.
+  /// --layout --batch --heads --heads-kv --dim --dim-v --extra-kv --alignment: what tensors otherwise say.
   void add_shape(CLI::App& command);
   /// --window --stride --dilation --causal --scale --dtype
   void add_neighborhood(CLI::App& command);

@@ -14,6 +14,7 @@
 #include "commands.h"
 #include "cuda/devices.h"
 #include "options.h"
+#include "plan/registry.h"
 #include "vicinal/plan.h"
 
 namespace vicinal::cli {
@@ -45,24 +46,26 @@ nlohmann::ordered_json plan_json(const TimedPlan& timed) {
   for (const Refusal& refusal : plan.refusals) {
     refusals.push_back({{"kernel", refusal.kernel}, {"reason", refusal.reason}});
   }
-  return {{"operation", name_of(plan.operation)},
-          {"problem", bench::problem_json(plan.problem)},
-          {"command", to_string(plan.problem)},
-          {"kernel", plan.kernel_name()},
-          {"tiling",
-           {{"query_tile", plan.tiling.query_tile},
-            {"key_tile", plan.tiling.key_tile},
-            {"block", plan.tiling.block},
-            {"rows", plan.tiling.rows},
-            {"columns", plan.tiling.columns}}},
-          {"cost",
-           {{"needed_multiply_adds", plan.cost.needed_multiply_adds},
-            {"visited_multiply_adds", plan.cost.visited_multiply_adds},
-            {"bytes", plan.cost.bytes},
-            {"seconds", plan.cost.seconds}}},
-          {"workspace_bytes", plan.workspace_bytes},
-          {"planning_seconds", timed.seconds},
-          {"refusals", refusals}};
+  nlohmann::ordered_json json{{"operation", name_of(plan.operation)},
+                              {"problem", bench::problem_json(plan.problem)},
+                              {"command", to_string(plan.problem)},
+                              {"kernel", plan.kernel_name()},
+                              {"tiling",
+                               {{"query_tile", plan.tiling.query_tile},
+                                {"key_tile", plan.tiling.key_tile},
+                                {"block", plan.tiling.block},
+                                {"rows", plan.tiling.rows},
+                                {"columns", plan.tiling.columns}}},
+                              {"cost",
+                               {{"needed_multiply_adds", plan.cost.needed_multiply_adds},
+                                {"visited_multiply_adds", plan.cost.visited_multiply_adds},
+                                {"bytes", plan.cost.bytes},
+                                {"seconds", plan.cost.seconds}}},
+                              {"workspace_bytes", plan.workspace_bytes}};
+  if (plan.kernel->copies != nullptr) json["copies"] = plan.kernel->copies(padded_to_rank_3(plan.problem));
+  json["planning_seconds"] = timed.seconds;
+  json["refusals"] = refusals;
+  return json;
 }
 
 ExitCode run_plan(const PlanArguments& arguments) {

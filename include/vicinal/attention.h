@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "vicinal/plan.h"
 #include "vicinal/tensor.h"
@@ -32,6 +33,11 @@ struct BackwardTensors {
   Tensor grad_extra_key;    ///< written; absent when N is 0
   Tensor grad_extra_value;  ///< written; absent when N is 0
 };
+
+/// The `Problem::alignment` of the tensors that a pass reads in tiles: query, key, value and extra ones, and the
+/// gradient of the output. Absent ones do not count. The last dimension, whose size the problem knows, does not either.
+VICINAL_API std::int64_t alignment_of(const ForwardTensors& tensors) noexcept;
+VICINAL_API std::int64_t alignment_of(const BackwardTensors& tensors) noexcept;
 
 /// Where a plan runs.
 struct Execution {

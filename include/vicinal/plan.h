@@ -88,7 +88,8 @@ struct Plan {
   /// "fused_cpu", "reference", ...
   [[nodiscard]] VICINAL_API std::string_view kernel_name() const;
 
-  /// A few lines for people: kernel, tiles, visited over needed, bytes, workspace, why the others refused.
+  /// A few lines for people: kernel, tiles, visited over needed, bytes, workspace, who copies tiles where a kernel has
+  /// a choice, why the others refused.
   [[nodiscard]] VICINAL_API std::string explain() const;
 };
 

@@ -15,7 +15,10 @@ namespace vicinal {
 template <class T>
 using PerAxis = std::array<T, 3>;
 
-/// What is asked, independent of where the tensors lie. Tensors are heads-last:
+/// The most of `Problem::alignment`, in bytes: what the copy engine of GPUs asks for.
+inline constexpr std::int64_t kMostAlignment = 16;
+
+/// What is asked, independent of where the tensors lie but for a hint, `alignment`. Tensors are heads-last:
 /// query [batch, *layout, heads, dim], key [batch, *layout, heads_kv, dim], value [batch, *layout, heads_kv, dim_v],
 /// output [batch, *layout, heads, dim_v], logsumexp [batch, *layout, heads].
 ///
@@ -40,6 +43,11 @@ struct Problem {
   std::optional<double> scale;  ///< of the scores; dim^-0.5 when absent; 0 and negative are legal
   DType dtype = DType::fp32;    ///< of query, key, value, output and their gradients
   Device device{};
+  /// Bytes: the largest power of two up to 16 at multiples of which the vectors of all tensors that are read begin, as
+  /// far as addresses and strides go. A hint: kernels take any tensors whatever it says, but plans are better where it
+  /// is right. As it is by default it is right for contiguous tensors, whose strides follow from the head dims; for
+  /// others there is `alignment_of` (attention.h).
+  std::int64_t alignment = kMostAlignment;
 
   friend bool operator==(const Problem&, const Problem&) = default;
 

@@ -83,6 +83,7 @@ Problem ProblemSpec::resolve() const {
   problem.scale = scale;
   problem.dtype = dtype;
   problem.device = device;
+  problem.alignment = alignment;
 
   const PerAxis<std::int64_t> flags = broadcast("causal", causal, problem.rank);
   for (std::size_t a = 0; a < layout.size(); ++a) {

@@ -28,6 +28,7 @@ struct ProblemSpec {
   std::optional<double> scale;
   DType dtype = DType::fp32;
   Device device{};
+  std::int64_t alignment = kMostAlignment;
 
   /// The validated problem. Throws `Error` (invalid_argument) naming the argument, its value and what is allowed.
   [[nodiscard]] Problem resolve() const;

@@ -39,6 +39,7 @@ const std::map<std::string, Setter>& setters() {
       {"scale", [](ProblemSpec& s, const Json& v) { s.scale = v.get<double>(); }},
       {"dtype", [](ProblemSpec& s, const Json& v) { s.dtype = parse_dtype(v.get<std::string>()); }},
       {"device", [](ProblemSpec& s, const Json& v) { s.device = parse_device(v.get<std::string>()); }},
+      {"alignment", [](ProblemSpec& s, const Json& v) { s.alignment = v.get<std::int64_t>(); }},
   };
   return table;
 }
@@ -109,6 +110,7 @@ Json problem_json(const Problem& problem) {
             {"scale", problem.effective_scale()},
             {"dtype", name_of(problem.dtype)}};
   json["device"] = problem.device.type == DeviceType::cpu ? "cpu" : fmt::format("cuda:{}", problem.device.index);
+  if (problem.alignment != kMostAlignment) json["alignment"] = problem.alignment;
   return json;
 }
 

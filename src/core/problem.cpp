@@ -1,6 +1,8 @@
 #include "vicinal/problem.h"
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <string_view>
 #include <utility>
 
@@ -122,6 +124,10 @@ Status validate(const Problem& problem) {
   if (problem.device.type == DeviceType::cpu && problem.device.index != 0) {
     return Status::refuse(fmt::format("device.index = {} on the cpu; allowed: 0", problem.device.index));
   }
+  if (problem.alignment < 1 || problem.alignment > kMostAlignment ||
+      !std::has_single_bit(static_cast<std::uint64_t>(problem.alignment))) {
+    return Status::refuse(fmt::format("alignment = {}; allowed: 1, 2, 4, 8, {}", problem.alignment, kMostAlignment));
+  }
   if (Status s = at_least(0, "batch", problem.batch); !s.ok()) return s;
   if (Status s = at_least(1, "heads", problem.heads); !s.ok()) return s;
   if (Status s = at_least(1, "heads_kv", problem.heads_kv); !s.ok()) return s;
@@ -187,6 +193,7 @@ std::string to_string(const Problem& problem) {
   if (problem.scale) text += fmt::format(" --scale {}", *problem.scale);
   text += fmt::format(" --dtype {}", name_of(problem.dtype));
   if (problem.device.type == DeviceType::cuda) text += fmt::format(" --device cuda:{}", problem.device.index);
+  if (problem.alignment != kMostAlignment) text += fmt::format(" --alignment {}", problem.alignment);
   return text;
 }
 

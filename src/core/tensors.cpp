@@ -1,9 +1,12 @@
 #include "core/tensors.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 
 #include <fmt/format.h>
 
+#include "core/alignment.h"
 #include "core/tensor_checker.h"
 
 namespace vicinal {
@@ -41,7 +44,31 @@ Expectation of_bias(std::string_view name, Expectation::Presence presence, Expec
   return {name, Shape::bias, Heads::query, Row::none, presence, access};
 }
 
+/// Of tensors that nobody has checked.
+std::int64_t common_alignment(std::initializer_list<const Tensor*> tensors) {
+  Alignment alignment;
+  for (const Tensor* tensor : tensors) {
+    if (!tensor->present()) continue;
+    alignment.add(tensor->data);
+    const int outer = std::min(tensor->rank, kMaxTensorRank) - 1;
+    for (int i = 0; i < outer; ++i) {
+      if (tensor->sizes[i] > 1) alignment.add(tensor->strides[i], size_of(tensor->dtype));
+    }
+  }
+  return alignment.bytes();
+}
+
 }  // namespace
+
+std::int64_t alignment_of(const ForwardTensors& tensors) noexcept {
+  const auto& t = tensors;
+  return common_alignment({&t.query, &t.key, &t.value, &t.extra_key, &t.extra_value});
+}
+
+std::int64_t alignment_of(const BackwardTensors& tensors) noexcept {
+  const auto& t = tensors;
+  return common_alignment({&t.query, &t.key, &t.value, &t.extra_key, &t.extra_value, &t.grad_output});
+}
 
 Status check_tensors(const Problem& problem, const ForwardTensors& tensors, ForwardViews& views) {
   const auto& p = problem;

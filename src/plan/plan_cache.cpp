@@ -29,6 +29,7 @@ std::size_t PlanCache::Hash::operator()(const Key& key) const {
   add(grid.dtype);
   add(grid.device.type);
   add(grid.device.index);
+  add(grid.alignment);
   add(key.threads);
   return hash;
 }

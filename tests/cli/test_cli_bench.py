@@ -40,7 +40,7 @@ def test_a_suite_and_its_record(vicinal: Program, tmp_path: Path) -> None:
     suite = write_suite(
         tmp_path,
         {"name": "small", "layout": [6, 6], "window": 3, "heads": 2, "dim": 8, "dtype": "bf16", "h100_ms": {"x": 1}},
-        {"name": "long", "layout": 32, "window": 5, "stride": 2, "causal": 1, "dim": 8},
+        {"name": "long", "layout": 32, "window": 5, "stride": 2, "causal": 1, "dim": 8, "alignment": 8},
     )
     record = tmp_path / "record.json"
     succeeded(vicinal("bench --cold --threads 1", QUICK, "--suite", suite, "--json", record))
@@ -48,6 +48,7 @@ def test_a_suite_and_its_record(vicinal: Program, tmp_path: Path) -> None:
     assert [(r["name"], r["operation"]) for r in content["results"]] == [
         ("small", "forward"), ("small", "backward"), ("long", "forward"), ("long", "backward")
     ]  # fmt: skip
+    assert [r["problem"].get("alignment") for r in content["results"]] == [None, None, 8, 8]
     for fact in ("cpu", "commit", "date", "compiler", "vicinal", "cpu_target"):
         assert content[fact]
     assert content["threads"] == 1

@@ -70,6 +70,16 @@ def test_plan_as_json(vicinal: Program) -> None:
     assert again[0]["problem"] == expected
 
 
+def test_alignment_is_written_where_it_is_given(vicinal: Program) -> None:
+    (plan,) = json.loads(succeeded(vicinal("plan --json --forward --alignment 8", PROBLEM)))
+    assert plan["problem"]["alignment"] == 8
+    assert plan["command"].endswith("--dtype fp32 --alignment 8")
+    (usual,) = json.loads(succeeded(vicinal("plan --json --forward --alignment 16", PROBLEM)))
+    assert "alignment" not in usual["problem"]
+    assert "alignment" not in usual["command"]
+    assert "alignment = 3; allowed: 1, 2, 4, 8, 16" in refused(vicinal("plan --alignment 3", PROBLEM))
+
+
 def test_one_value_stands_for_all_axes(vicinal: Program) -> None:
     (plan,) = json.loads(succeeded(vicinal("plan --json --forward --layout 9,8,7 --window 3 --causal 1")))
     assert plan["problem"]["window"] == [3, 3, 3]

@@ -102,6 +102,35 @@ def test_packed_transposed_and_expanded_tensors_are_read_in_place() -> None:
     assert_close(gradients(query, key, value), gradients(*copies))
 
 
+def test_misaligned_tensors() -> None:
+    def shifted(x: torch.Tensor, elements: int) -> torch.Tensor:
+        """The same values in memory that begins so many elements behind an aligned address."""
+        memory = x.new_empty(x.numel() + 16)
+        elements += -memory.data_ptr() // memory.element_size() % 16
+        return memory[elements : elements + x.numel()].view_as(x).copy_(x)
+
+    aligned = [shifted(x, 0) for x in torch.randn(4, 1, 6, 7, 2, 8)]
+    *inputs, grad_output = aligned
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    expected = vicinal.na2d(*leaves, 3)
+    expected_gradients = torch.autograd.grad(expected, leaves, grad_output)
+    refused = vicinal.Tiling(query_tile=2)  # by the reference, with the problem that was to be planned
+    for number, elements, alignment in [(0, 2, 8), (1, 1, 4), (2, 5, 4), (3, 2, 8)]:
+        *inputs, grad_output = (shifted(x, elements if i == number else 0) for i, x in enumerate(aligned))
+        for x in inputs:
+            x.requires_grad_()
+        output = vicinal.na2d(*inputs, 3)
+        assert_close(output, expected)
+        assert_close(torch.autograd.grad(output, inputs, grad_output), expected_gradients)
+
+        for_forward = rf"the forward pass of .* --alignment {alignment}\b"
+        with pytest.raises(NotImplementedError, match=for_forward if number < 3 else r"--dtype fp32\n"):
+            vicinal.na2d(*inputs, 3, backend="reference", tiling=refused)
+        output = vicinal.na2d(*inputs, 3, backend="reference", backward_tiling=refused)
+        with pytest.raises(NotImplementedError, match=rf"the backward pass of .* --alignment {alignment}\b"):
+            output.backward(grad_output)
+
+
 def test_gradient_with_a_zero_stride() -> None:
     inputs = PROBLEM.tensors(requires_grad=True)
     output, _ = attend(PROBLEM, inputs)

@@ -239,6 +239,7 @@ TEST(PlanCache, AsksOncePerProblem) {
       [](Problem& p) { p.dtype = DType::bf16; },
       [](Problem& p) { p.device = {DeviceType::cuda, 0}; },
       [](Problem& p) { p.device = {DeviceType::cuda, 1}; },
+      [](Problem& p) { p.alignment = 8; },
   };
   for (const auto& change : changes) change(problems.emplace_back(padded_to_rank_3(window_13())));
   times_asked = 0;

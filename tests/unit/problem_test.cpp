@@ -38,6 +38,9 @@ TEST(Validation, AcceptsWhatIsLegal) {
   EXPECT_EQ(reason([](Problem& p) { p.scale = -1.5; }), "");
   EXPECT_EQ(reason([](Problem& p) { p.extra_kv = 100; }), "");
   EXPECT_EQ(reason([](Problem& p) { p.device = {DeviceType::cuda, 3}; }), "");
+  for (const std::int64_t alignment : {1, 2, 4, 8, 16}) {
+    EXPECT_EQ(reason([=](Problem& p) { p.alignment = alignment; }), "");
+  }
 }
 
 TEST(Validation, NamesTheRank) {
@@ -51,6 +54,14 @@ TEST(Validation, NamesTheDtypeAndTheDevice) {
             "device.type = 5; allowed: cpu, cuda");
   EXPECT_EQ(reason([](Problem& p) { p.device.index = -1; }), "device.index = -1; allowed: at least 0");
   EXPECT_EQ(reason([](Problem& p) { p.device.index = 1; }), "device.index = 1 on the cpu; allowed: 0");
+}
+
+TEST(Validation, NamesTheAlignment) {
+  EXPECT_EQ(reason([](Problem& p) { p.alignment = 0; }), "alignment = 0; allowed: 1, 2, 4, 8, 16");
+  EXPECT_EQ(reason([](Problem& p) { p.alignment = 12; }), "alignment = 12; allowed: 1, 2, 4, 8, 16");
+  EXPECT_EQ(reason([](Problem& p) { p.alignment = 32; }), "alignment = 32; allowed: 1, 2, 4, 8, 16");
+  EXPECT_EQ(reason([](Problem& p) { p.alignment = std::numeric_limits<std::int64_t>::min(); }),
+            "alignment = -9223372036854775808; allowed: 1, 2, 4, 8, 16");
 }
 
 TEST(Validation, NamesCounts) {
@@ -158,6 +169,9 @@ TEST(Problem, SpeaksTheWordsOfTheCommandLine) {
   EXPECT_EQ(to_string(p),
             "--layout 30x48x80 --window 18x24x24 --stride 16x8x8 --dilation 1x2x3 --causal 1,0,0 --batch 2 --heads 24 "
             "--heads-kv 8 --dim 128 --dim-v 64 --extra-kv 5 --scale -0.1 --dtype bf16 --device cuda:1");
+  p = two_axes();
+  p.alignment = 8;
+  EXPECT_EQ(to_string(p), "--layout 56x48 --window 7x9 --heads 4 --dim 64 --dtype fp32 --alignment 8");
 }
 
 TEST(Names, OfDtypesAndDevices) {

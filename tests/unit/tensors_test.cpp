@@ -3,7 +3,10 @@
 #include "core/tensors.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <functional>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -258,6 +261,53 @@ TEST_F(Tensors, AnEmptyBatchNeedsNoMemory) {
   EXPECT_NO_THROW(run(make_plan(p, Operation::forward), t));
   t.key.sizes[4] = 7;
   EXPECT_THROW(run(make_plan(p, Operation::forward), t), Error) << "its shape is checked all the same";
+}
+
+TEST_F(Tensors, AlignmentIsThatOfAddressesAndStrides) {
+  alignas(16) static std::array<std::byte, 64> memory;
+  const auto tensor = [](std::size_t shift, std::vector<std::int64_t> strides, DType dtype = DType::fp16) {
+    Tensor t{.data = memory.data() + shift, .rank = 5, .sizes = {2, 4, 5, 2, 8}, .dtype = dtype};
+    std::ranges::copy(strides, t.strides.begin());
+    return t;
+  };
+  const Tensor aligned = tensor(0, {320, 80, 16, 8, 1});
+  ForwardTensors t;
+  t.query = t.key = t.value = aligned;
+  EXPECT_EQ(alignment_of(t), 16);
+  EXPECT_EQ(alignment_of(ForwardTensors{}), 16) << "absent tensors do not count";
+
+  t.output = t.logsumexp = tensor(2, {321, 81, 17, 9, 1});
+  EXPECT_EQ(alignment_of(t), 16) << "nor do those that are written";
+  t.query = tensor(0, {320, 80, 16, 8, 3});
+  EXPECT_EQ(alignment_of(t), 16) << "nor does the last stride";
+  t.query = tensor(0, {320, 80, 16, -8, 1});
+  EXPECT_EQ(alignment_of(t), 16);
+  t.query = tensor(0, {0, 0, 0, 0, 1});
+  EXPECT_EQ(alignment_of(t), 16);
+
+  t.query = tensor(8, {320, 80, 16, 8, 1});
+  EXPECT_EQ(alignment_of(t), 8) << "an address";
+  t.value = tensor(0, {320, 80, 16, -10, 1});
+  EXPECT_EQ(alignment_of(t), 4) << "the least of all";
+  t.value = tensor(0, {320, 80, 16, -10, 1}, DType::fp32);
+  EXPECT_EQ(alignment_of(t), 8) << "strides are in elements";
+  t.value.sizes[3] = 1;
+  t.query = aligned;
+  EXPECT_EQ(alignment_of(t), 16) << "a stride that leads nowhere";
+  t.key = tensor(0, {std::numeric_limits<std::int64_t>::max(), 80, 16, 8, 1});
+  EXPECT_EQ(alignment_of(t), 2);
+  t.key = aligned;
+  t.extra_key = tensor(4, {320, 80, 16, 8, 1});
+  EXPECT_EQ(alignment_of(t), 4);
+  t.extra_value = tensor(2, {320, 80, 16, 8, 1});
+  EXPECT_EQ(alignment_of(t), 2);
+
+  BackwardTensors b;
+  b.query = b.key = b.value = b.grad_output = aligned;
+  b.output = b.grad_logsumexp = b.grad_query = tensor(2, {321, 81, 17, 9, 1});
+  EXPECT_EQ(alignment_of(b), 16);
+  b.grad_output = tensor(0, {320, 81, 16, 8, 1});
+  EXPECT_EQ(alignment_of(b), 2);
 }
 
 TEST(Contiguous, PutsTheLastDimensionFastest) {

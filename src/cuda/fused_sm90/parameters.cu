@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 
+#include "core/alignment.h"
 #include "cuda/common/tensor_map.h"
 #include "cuda/fused_sm90/parameters.h"
 
@@ -22,14 +22,14 @@ struct Tokens {
 
 /// The largest power of two, of bytes and at most 16, at multiples of which all vectors begin and end.
 int row_alignment(const View& view, std::int64_t dim) {
-  const auto size = static_cast<std::int64_t>(size_of(view.dtype));
-  auto bits = reinterpret_cast<std::uintptr_t>(view.data) | static_cast<std::uintptr_t>(kTensorMapAlignment);
-  const auto add = [&](std::int64_t stride) { bits |= static_cast<std::uintptr_t>(stride * size); };
-  add(view.batch_stride);
-  add(view.head_stride | dim);
-  std::ranges::for_each(view.axis_stride, add);
-  return 1 << std::countr_zero(bits);
+  const std::size_t size = size_of(view.dtype);
+  Alignment alignment;
+  alignment.add(view.data);
+  for (const std::int64_t elements : {view.batch_stride, view.head_stride, dim}) alignment.add(elements, size);
+  for (const std::int64_t stride : view.axis_stride) alignment.add(stride, size);
+  return static_cast<int>(alignment.bytes());
 }
+static_assert(kTensorMapAlignment == kMostAlignment);
 
 /// Whether the copy engine can read a tensor: it wants alignment, takes no negative strides, and has coordinates of 32
 /// bits, of which that of the head is counted in elements.

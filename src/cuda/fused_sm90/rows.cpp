@@ -1,6 +1,7 @@
 // The rows of the fused backend on Hopper.
 
 #include "cuda/fused_sm90/backward.h"
+#include "cuda/fused_sm90/copies.h"
 #include "cuda/fused_sm90/forward.h"
 #include "cuda/fused_sm90/planner.h"
 #include "plan/registry.h"
@@ -18,6 +19,7 @@ constinit const KernelRow kFusedSm90Forward{
     .accepts = cuda::sm90::forward_accepts,
     .cost = cuda::sm90::forward_cost,
     .workspace = [](const Problem&, const Tiling&) { return std::size_t{0}; },
+    .copies = cuda::sm90::explain_copies,
     .forward = cuda::sm90::forward,
 };
 
@@ -32,6 +34,7 @@ constinit const KernelRow kFusedSm90ForwardPairs{
     .accepts = cuda::sm90::forward_pairs_accepts,
     .cost = cuda::sm90::forward_pairs_cost,
     .workspace = [](const Problem&, const Tiling&) { return std::size_t{0}; },
+    .copies = cuda::sm90::explain_copies,
     .forward = cuda::sm90::forward_pairs,
 };
 
@@ -46,6 +49,7 @@ constinit const KernelRow kFusedSm90Backward{
     .accepts = cuda::sm90::backward_accepts,
     .cost = cuda::sm90::backward_cost,
     .workspace = cuda::sm90::backward_workspace,
+    .copies = cuda::sm90::explain_copies,
     .backward = cuda::sm90::backward,
 };
 
@@ -61,6 +65,7 @@ constinit const KernelRow kFusedSm90BackwardOnePass{
     .accepts = cuda::sm90::backward_one_pass_accepts,
     .cost = cuda::sm90::backward_one_pass_cost,
     .workspace = cuda::sm90::backward_one_pass_workspace,
+    .copies = cuda::sm90::explain_copies,
     .backward = cuda::sm90::backward_one_pass,
 };
 
