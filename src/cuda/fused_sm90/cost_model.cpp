@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "core/tiling.h"
+#include "cuda/fused_sm90/copies.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {
@@ -76,7 +77,13 @@ constexpr double kSharedIdleLoss = 0.4;
 /// of warpgroups. Forward alone; of each pass of several kernels, which hide some of it from each other.
 constexpr std::array kForwardLaunchSeconds{18.3e-6, 23.3e-6};
 constexpr std::array kBackwardLaunchSeconds{5.3e-6, 10.2e-6};
-constexpr double kSmallLaunchSeconds = 4e-6;     // of kernels that do little
+constexpr double kSmallLaunchSeconds = 4e-6;  // of kernels that do little
+/// Microseconds that threads of a multiprocessor take to copy a tile of each tensor, forward, where rows are aligned to
+/// words: measured at head dims 28, 60 and 122, else by the bytes. Backward they keep up.
+constexpr std::array<double, kForwardClasses.size()> kForwardCopies{0.95, 1.7, 1.22, 1.9, 2.5, 3.1, 3.5, 3.1};
+constexpr std::array<double, kForwardPairsClasses.size()> kForwardPairsCopies{1.22, 1.9};
+/// Where words are shifted.
+constexpr double kShifted = 1.35;
 constexpr double kCopySeconds = 18e-9;           // of a producer, for each box that it asks the copy engine for
 constexpr double kBytesPerSecond = 5e12;         // from the second-level cache
 constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
@@ -94,6 +101,15 @@ const ClassCosts& class_costs(Method method, const KernelClass& size) {
   if (method == Method::forward_pairs) return kForwardPairsCosts[index];
   if (method == Method::backward) return kBackwardCosts[index];
   return kOnePassCosts[index];
+}
+
+/// Microseconds that threads take to copy a tile of each tensor, if they do.
+double thread_copies(const Problem& grid, Method method, const KernelClass& size) {
+  const Copies copies = copies_of(grid);
+  if (copies.by_copy_engine || !is_forward(method)) return 0;
+  const std::size_t index = class_index(classes_of(method), size.dim, size.warpgroups);
+  const double aligned = method == Method::forward ? kForwardCopies[index] : kForwardPairsCopies[index];
+  return copies.alignment < 4 ? aligned * kShifted : aligned;
 }
 
 /// The part of each pass in masks and items.
@@ -209,7 +225,8 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
   const auto dims = static_cast<double>(joined * (grid.dim + grid.dim_v));
   const auto element = static_cast<double>(size_of(grid.dtype));
   byte_seconds_ = heads * dims * element / kBytesPerSecond;
-  if (std::ranges::max(grid.dilation) > 1) {  // else no axis is walked
+  thread_seconds_ = heads * thread_copies(grid, method, size) * kSeconds;
+  if (std::ranges::max(grid.dilation) > 1 && thread_seconds_ == 0) {  // else no axis is walked
     const std::int64_t chunks = ceil_div(joined * grid.dim, kChunk) + ceil_div(joined * grid.dim_v, kChunk);
     copy_seconds_ = heads * static_cast<double>(chunks) * kCopySeconds / kMultiprocessors;
   }
@@ -268,7 +285,8 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;
   // `copy_seconds_` are of two tensors.
   const double row_copies = work.copies > 1 ? work.items * warpgroups_ * work.copies * row_tensors_ / 2 : 0;
-  const double copies = (work.loaded * tile.copies + row_copies) * copy_seconds_;
+  const double copies =
+      (work.loaded * tile.copies + row_copies) * copy_seconds_ + (work.loaded + extra) * thread_seconds_;
   const double lone = std::max(work.loaded * warpgroups_ - work.visited, 0.0);
   const double empty = unmasked * empty_rows(work.rows);
   const double busy = visited * costs.tile + masks + lone * costs.lone + work.items * costs.item - empty * costs.empty;

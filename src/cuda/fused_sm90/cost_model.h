@@ -139,10 +139,11 @@ class CostModel {
   double row_tensors_;  ///< that each box keeps
   double idle_loss_;    ///< how much of the time is lost in which the last blocks work
   double launch_seconds_;
-  double copy_seconds_;   ///< of one copy for each tensor and chunk, for all heads and batch entries
-  double spill_seconds_;  ///< of a token that is added to where the sums of a head do not fit into the cache
-  double aside_seconds_;  ///< what rows bring and take; delta; gradients of extra tokens; clearing and rounding dQ
-  double byte_seconds_;   ///< of a token that is loaded, and added to, for all heads and batch entries
+  double copy_seconds_;        ///< of one copy for each tensor and chunk, for all heads and batch entries
+  double thread_seconds_ = 0;  ///< of a tile of each tensor that threads copy, likewise; 0 where the copy engine does
+  double spill_seconds_;       ///< of a token that is added to where the sums of a head do not fit into the cache
+  double aside_seconds_;       ///< what rows bring and take; delta; gradients of extra tokens; clearing and rounding dQ
+  double byte_seconds_;        ///< of a token that is loaded, and added to, for all heads and batch entries
   std::array<PassCosts, kMostPasses> passes_{};
 };
 
