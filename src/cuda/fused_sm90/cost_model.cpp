@@ -62,6 +62,10 @@ constexpr double kAxisMask = 0.4;
 constexpr double kGapMask = 0.5;
 /// What a tile that one warpgroup of two needs takes more, as a share of `tile`: no other keeps the tensor cores busy.
 constexpr double kLone = 0.45;
+/// Backward with two stages: less, but more for those before and behind tiles that both need, since the stage of such a
+/// tile is free only when both are done with it.
+constexpr double kLoneBackward = 0.27;
+constexpr double kLoneBetween = 0.315;
 /// Masks of tiles that leave columns over take this much longer: one more word to look up. It hardly does more than to
 /// decide between tilings that are equal otherwise.
 constexpr double kShortMask = 1.03;
@@ -69,6 +73,8 @@ constexpr double kShortMask = 1.03;
 /// share of `tile`: nothing but zeros is multiplied, perhaps for less power.
 constexpr double kEmptyRows = 0.25;
 constexpr int kLeastDimOfEmptyRows = 96;
+/// The same in two passes backward with two stages, of all tiles.
+constexpr double kEmptyRowsBackward = 0.1;
 /// How much of the time in which the last blocks work is lost: the others leave them power and memory. Forward, where
 /// blocks of one warpgroup share a multiprocessor, they leave them tensor cores, too.
 constexpr double kIdleLoss = 0.9;
@@ -249,6 +255,9 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
     if (tokens * dim * kSum > kCacheBytes) spill_seconds_ = heads * dim * kSum / kSpilledBytesPerSecond;
     aside_seconds_ += tokens * heads * dim * (2 * kSum + element) / kMemoryBytesPerSecond + 2 * kSmallLaunchSeconds;
   }
+  const bool two_stages_backward = !is_forward(method) && size.warpgroups == 2 && size.stages == 2;
+  const bool sparse_backward = two_stages_backward && method == Method::backward;
+  const bool sparse_forward = method == Method::forward && size.dim >= kLeastDimOfEmptyRows;
   PassCosts* next = passes_.data();
   for (const RowKind rows : passes) {
     // The query heads that share a head of keys make one item where keys are kept.
@@ -263,8 +272,10 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
                .axis = mask * axis_part,
                .gap = method == Method::backward_one_pass ? mask * kGapMask : 0,
                .item = item_share * costs.item * item_heads * kSeconds,
-               .lone = tile * kLone,
-               .empty = method == Method::forward && size.dim >= kLeastDimOfEmptyRows ? tile * kEmptyRows : 0};
+               .lone = tile * (two_stages_backward ? kLoneBackward : kLone),
+               .between = two_stages_backward ? tile * kLoneBetween : 0,
+               .empty = sparse_forward ? tile * kEmptyRows : (sparse_backward ? tile * kEmptyRowsBackward : 0),
+               .empty_masked = sparse_backward ? tile * kEmptyRowsBackward : 0};
   }
 }
 
@@ -288,8 +299,10 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   const double copies =
       (work.loaded * tile.copies + row_copies) * copy_seconds_ + (work.loaded + extra) * thread_seconds_;
   const double lone = std::max(work.loaded * warpgroups_ - work.visited, 0.0);
-  const double empty = unmasked * empty_rows(work.rows);
-  const double busy = visited * costs.tile + masks + lone * costs.lone + work.items * costs.item - empty * costs.empty;
+  const double shared = std::max(work.visited - work.loaded, 0.0);
+  const double lonely = lone * costs.lone + std::min(lone, 2 * shared) * costs.between;
+  const double empty = empty_rows(work.rows) * (unmasked * costs.empty + (visited - unmasked) * costs.empty_masked);
+  const double busy = visited * costs.tile + masks + lonely + work.items * costs.item - empty;
   double seconds = std::max(std::max(busy, copies) * idling, bytes);
   if (spill_seconds_ > 0) {
     // Memory that is busy for about as long hinders the rest: the fourth root of the sum of fourth powers.

@@ -102,9 +102,9 @@ class CostModel {
   [[nodiscard]] Bound bound(std::size_t pass, double items, double idling, double unmasked, double axes,
                             double rows) const {
     const PassCosts& costs = passes_[pass];
-    const double of_unmasked = costs.mask - gap(costs, rows) + empty_rows(rows) * costs.empty;
+    const double of_unmasked = costs.mask - gap(costs, rows) + empty_rows(rows) * (costs.empty - costs.empty_masked);
     const double fixed = (items * costs.item - unmasked * of_unmasked) * idling;
-    const double visit = (costs.tile + costs.mask + axes * costs.axis) * idling;
+    const double visit = (costs.tile + costs.mask + axes * costs.axis - empty_rows(rows) * costs.empty_masked) * idling;
     if (spill_seconds_ == 0) return {fixed + launch_seconds_, visit};
     // (a^4 + b^4)^(1/4) is at least (a + b) / 2^(3/4), and not much more where a and b are about equal. Tiles are taken
     // to be full.
@@ -126,7 +126,7 @@ class CostModel {
   struct PassCosts {
     RowKind rows;
     double item_heads;  ///< heads and batch entries that have items of their own
-    double tile, mask, axis, gap, item, lone, empty;
+    double tile, mask, axis, gap, item, lone, between, empty, empty_masked;
   };
   /// The share of rows that hold no token.
   [[nodiscard]] static double empty_rows(double rows) { return 1 - rows / kWarpgroupRows; }

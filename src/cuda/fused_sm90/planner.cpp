@@ -190,7 +190,7 @@ class Closer {
 std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
   constexpr double kClearly = 1.05;
   constexpr int kSomeBlocks = 32;    // twice as many as the search looks at, or more
-  constexpr int kMostPlayed = 3000;  // items, 3 ns each
+  const int most_played = is_forward(method) ? 3000 : 12000;  // items, 3 ns each; training waits for a plan once
   const bool few = has_few_items(grid, method);
   std::vector<Estimate> found = best_tilings(grid, method, few ? std::max(count, kFewTilings) : count);
   if (few) {
@@ -202,7 +202,7 @@ std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t coun
     std::size_t looked_at = 0;
     for (Estimate& estimate : found) {
       const bool clear = looked_at > 0 && estimate.seconds * least_share >= least * kClearly;
-      if (count == 1 && (clear || closer.played() >= kMostPlayed)) break;
+      if (count == 1 && (clear || closer.played() >= most_played)) break;
       // Boxes of which some rows hold no token may be as many, and see as much, as others.
       if (estimate.seconds != before) seconds = closer.seconds(estimate.tiling);
       before = std::exchange(estimate.seconds, seconds);
