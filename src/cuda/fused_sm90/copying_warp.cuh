@@ -247,6 +247,7 @@ class CopyingWarp {
   /// different banks. (Lanes that share a row would have to wait for each other, which makes the producer spill.)
   __device__ void shift_rows(const OnItsWay& tile, int slot) const {
     constexpr int kPieces = 8;  // of a chunk
+    constexpr int kAtOnce = 4;
 #pragma unroll 1
     for (unsigned row = lane(); row < tile.rows; row += 32) {
       const int shift = shift_of(tile, row);
@@ -260,14 +261,18 @@ class CopyingWarp {
         } else if (kFillsChunks && tile.is_full) {
           last = load_shared(shared_address(&row_end(slot, row)));
         }
-        Piece piece = load_piece(at);
 #pragma unroll
-        for (int p = 0; p < kPieces; ++p) {
-          Piece next{{last}};
-          if (p + 1 < kPieces) next = load_piece(at ^ (p + 1) * 16);
-          const Piece result = shifted(piece, next.words[0], shift);
-          store_shared(at ^ p * 16, uint4{result.words[0], result.words[1], result.words[2], result.words[3]});
-          piece = next;
+        for (int first = 0; first < kPieces; first += kAtOnce) {  // loads together, so that their latency is one
+          const std::uint32_t behind = first + kAtOnce < kPieces ? load_shared(at ^ (first + kAtOnce) * 16) : last;
+          Piece pieces[kAtOnce];
+#pragma unroll
+          for (int p = 0; p < kAtOnce; ++p) pieces[p] = load_piece(at ^ (first + p) * 16);
+#pragma unroll
+          for (int p = 0; p < kAtOnce; ++p) {
+            const Piece result = shifted(pieces[p], p + 1 < kAtOnce ? pieces[p + 1].words[0] : behind, shift);
+            store_shared(at ^ (first + p) * 16,
+                         uint4{result.words[0], result.words[1], result.words[2], result.words[3]});
+          }
         }
         at = next_chunk;
       }
