@@ -94,17 +94,24 @@ class CostModel {
   }
   /// Of the pass of that number, with `idling` for the items of the work.
   [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const;
+  /// What pairs take at least where no block is idle: `spared` by those that are not masked, and `visit` each.
+  struct Visits {
+    double spared, visit;
+  };
+  /// Where at most `unmasked` pairs are not masked, of boxes of that many rows, and others along `axes` axes at least.
+  [[nodiscard]] Visits visits(std::size_t pass, double unmasked, double axes, double rows) const {
+    const PassCosts& costs = passes_[pass];
+    const double of_unmasked = costs.mask - gap(costs, rows) + empty_rows(rows) * (costs.empty - costs.empty_masked);
+    return {unmasked * of_unmasked,
+            costs.tile + costs.mask + axes * costs.axis - empty_rows(rows) * costs.empty_masked};
+  }
   /// What a pass takes at least: `fixed`, and `visit` for each (warpgroup, tile) pair.
   struct Bound {
     double fixed, visit;
   };
-  /// Where at most `unmasked` pairs are not masked, of boxes of that many rows, and others along `axes` axes at least.
-  [[nodiscard]] Bound bound(std::size_t pass, double items, double idling, double unmasked, double axes,
-                            double rows) const {
-    const PassCosts& costs = passes_[pass];
-    const double of_unmasked = costs.mask - gap(costs, rows) + empty_rows(rows) * (costs.empty - costs.empty_masked);
-    const double fixed = (items * costs.item - unmasked * of_unmasked) * idling;
-    const double visit = (costs.tile + costs.mask + axes * costs.axis - empty_rows(rows) * costs.empty_masked) * idling;
+  [[nodiscard]] Bound bound(std::size_t pass, double items, double idling, const Visits& visits) const {
+    const double fixed = (items * passes_[pass].item - visits.spared) * idling;
+    const double visit = visits.visit * idling;
     if (spill_seconds_ == 0) return {fixed + launch_seconds_, visit};
     // (a^4 + b^4)^(1/4) is at least (a + b) / 2^(3/4), and not much more where a and b are about equal. Tiles are taken
     // to be full.

@@ -71,12 +71,24 @@ struct Boxes {
 
 Boxes boxes_of(const Problem& grid, Method method, const PerAxis<int>& members) {
   Boxes boxes;
+  // Smaller boxes only waste rows, unless there are hardly enough boxes for all multiprocessors.
+  constexpr std::int64_t kEnoughBoxes = 800;
+  constexpr std::int64_t kLeastVolume = 40;
+  constexpr std::int64_t kLeastOfFew = 24;
+  const std::int64_t count = grid.batch * (grid.heads / joined_heads(method)) * grid.tokens() / kWarpgroupRows;
+  std::int64_t volume = 1;
+  for (const int extent : members)
+    volume = std::min(volume * extent, count >= kEnoughBoxes ? kLeastVolume : kLeastOfFew);
+  boxes.least_volume = static_cast<int>(volume);
   const bool few = long_axes(members) == 1;  // so few that all of them can be looked at
   for (int a = 0; a < 3; ++a) {
     const auto stride = static_cast<int>(grid.stride[a]);
     const auto window = static_cast<int>(grid.window[a]);
-    int of_shorter = 0;
-    for (int extent = 1; extent <= std::min(kWarpgroupRows, members[a]); ++extent) {
+    // Shorter ones are too short however long boxes are along the other axes.
+    const std::int64_t others = std::int64_t{members[(a + 1) % 3]} * members[(a + 2) % 3];
+    const auto shortest = static_cast<int>((boxes.least_volume + others - 1) / others);
+    int of_shorter = shortest > 1 ? (members[a] - 1) / (shortest - 1) + 1 : 0;
+    for (int extent = shortest; extent <= std::min(kWarpgroupRows, members[a]); ++extent) {
       // The shortest of those that cut the axis into as many boxes see the least; others fill all rows, or see as much
       // as tiles hold; whole strides, or equal parts of them, share windows.
       const int boxes_along = (members[a] - 1) / extent + 1;
@@ -87,15 +99,6 @@ Boxes boxes_of(const Problem& grid, Method method, const PerAxis<int>& members) 
       of_shorter = boxes_along;
     }
   }
-  // Smaller boxes only waste rows, unless there are hardly enough boxes for all multiprocessors.
-  constexpr std::int64_t kEnoughBoxes = 800;
-  constexpr std::int64_t kLeastVolume = 40;
-  constexpr std::int64_t kLeastOfFew = 24;
-  const std::int64_t count = grid.batch * (grid.heads / joined_heads(method)) * grid.tokens() / kWarpgroupRows;
-  std::int64_t volume = 1;
-  for (const int extent : members)
-    volume = std::min(volume * extent, count >= kEnoughBoxes ? kLeastVolume : kLeastOfFew);
-  boxes.least_volume = static_cast<int>(volume);
   return boxes;
 }
 
@@ -181,7 +184,6 @@ class Search {
   Search(const Problem& grid, Method method)
       : members_(members_of(grid)),
         forward_(is_forward(method)),
-        few_(has_few_items(grid, method)),
         boxes_(boxes_of(grid, method, members_)),
         tiles_(members_) {
     const std::span<const KernelClass> classes = classes_of(method);
@@ -205,6 +207,7 @@ class Search {
       all_extents_ += boxes_.extents[a].size();
     }
     rows_.resize(spans_.size() * kMostWarpgroups * all_extents_);
+    counts_.resize(spans_.size() * all_extents_);
     visits_.reserve(2048);
     visits_.resize(1);
   }
@@ -296,39 +299,48 @@ class Search {
   }
 
   /// The fewest tiles that boxes can visit, the most that they can see whole, along how many axes they cannot, and,
-  /// about, how many a long one and the mean need; and their rows.
+  /// about, how many a long one and the mean need; and their rows. Of boxes along one axis, or of several together.
   struct Counts {
     double visited, unmasked, axes, longest, mean, rows;
-  };
-  Counts counts(std::size_t pass, const Size& size, const Places& box) {
-    double visited = 1.0 / size.kernel.columns;
-    double unmasked = visited;
-    double axes = 0;
-    double longest = visited;
-    double mean = visited;
-    double rows = 1;
-    for (int a = 0; a < 3; ++a) {
-      const Spans::Boxes& boxes = row(pass, 1, a, box[a]).boxes;
-      visited *= boxes.tokens;
-      unmasked *= boxes.common;
-      if (boxes.common < boxes.tokens)
-        axes += 1 - std::max(boxes.common - boxes.items * size.short_extent, 0.0) / boxes.tokens;
-      rows *= boxes.rows;
-      if (!few_) continue;
-      longest *= boxes.longest;
-      mean *= boxes.halos / boxes.items;
+
+    friend Counts operator*(const Counts& a, const Counts& b) {
+      return {a.visited * b.visited, a.unmasked * b.unmasked, a.axes + b.axes,
+              a.longest * b.longest, a.mean * b.mean,         a.rows * b.rows};
     }
-    return {visited, unmasked, axes, longest, mean, rows};
+  };
+  /// Those of no axis.
+  static Counts no_counts(const Size& size) {
+    const double tile = 1.0 / size.kernel.columns;
+    return {tile, tile, 0, tile, tile, 1};
+  }
+  Counts counts_along(std::size_t pass, const Size& size, int axis, std::size_t place) {
+    const Spans::Boxes& boxes = row(pass, 1, axis, place).boxes;
+    const double of_many = std::max(boxes.common - boxes.items * size.short_extent, 0.0);
+    return {boxes.tokens,
+            boxes.common,
+            boxes.common < boxes.tokens ? 1 - of_many / boxes.tokens : 0,
+            static_cast<double>(boxes.longest),
+            boxes.halos / boxes.items,
+            boxes.rows};
+  }
+  Counts counts(std::size_t pass, const Size& size, const Places& box) {
+    Counts counts = no_counts(size);
+    for (int a = 0; a < 3; ++a) counts = counts * counts_along(pass, size, a, box[a]);
+    return counts;
   }
 
   /// Adds the `most` starts of a size that have the least bounds.
   void add_starts(std::size_t size_number, std::size_t most, std::vector<Start>& starts) {
     const Size& size = sizes_[size_number];
     const PerAxis<Extents>& extents = boxes_.extents;
+    const std::size_t passes = spans_.size();
     PerAxis<std::array<double, kWarpgroupRows>> of_boxes, of_blocks;
     for (int a = 0; a < 3; ++a) {
       for (std::size_t i = 0; i < extents[a].size(); ++i) {
-        of_boxes[a][i] = spans_[0].blocks(a, extents[a][i]);
+        for (std::size_t pass = 0; pass < passes; ++pass) {
+          counts_[pass * all_extents_ + first_extent_[a] + i] = counts_along(pass, size, a, i);
+        }
+        of_boxes[a][i] = row(0, 1, a, i).boxes.items;
         of_blocks[a][i] = spans_[0].blocks(a, std::int64_t{extents[a][i]} * size.kernel.warpgroups);
       }
     }
@@ -340,16 +352,17 @@ class Search {
       limit = last->least;
       starts.erase(last + 1, starts.end());
     };
-    const auto add = [&](const Places& box, const PerAxis<int>& shape) {
-      std::array<Counts, kMostPasses> counts;
+    using CountsOfPasses = std::array<Counts, kMostPasses>;
+    const auto add = [&](const Places& box, const PerAxis<int>& shape, const CountsOfPasses& counts) {
+      std::array<CostModel::Visits, kMostPasses> visits;
       double least_of_all = 0;  // axes
       const double fewest_items =
           of_boxes[0][box[0]] * of_boxes[1][box[1]] * of_boxes[2][box[2]] / size.kernel.warpgroups;
-      for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
-        counts[pass] = this->counts(pass, size, box);
-        const auto [visited, unmasked, axes, longest, mean, rows] = counts[pass];
-        const CostModel::Bound bound = size.model.bound(pass, fewest_items, 1, unmasked, axes, rows);
-        least_of_all += bound.fixed + bound.visit * visited;
+      for (std::size_t pass = 0; pass < passes; ++pass) {
+        const Counts& of_pass = counts[pass];
+        visits[pass] = size.model.visits(pass, of_pass.unmasked, of_pass.axes, of_pass.rows);
+        const CostModel::Bound bound = size.model.bound(pass, fewest_items, 1, visits[pass]);
+        least_of_all += bound.fixed + bound.visit * of_pass.visited;
       }
       if (static_cast<float>(least_of_all) >= limit) return;
       const bool one_box = size.kernel.warpgroups == 1 || shape == members_;
@@ -359,24 +372,35 @@ class Search {
         double items = 1;
         for (int a = 0; a < 3; ++a) items *= (a == axis ? of_blocks : of_boxes)[a][box[a]];
         double least = 0;
-        for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
-          const auto [visited, unmasked, axes, longest, mean, rows] = counts[pass];
-          const double idling = size.model.idling_of_items(pass, items, longest, mean);
-          const CostModel::Bound bound = size.model.bound(pass, items, idling, unmasked, axes, rows);
-          least += bound.fixed + bound.visit * visited;
+        for (std::size_t pass = 0; pass < passes; ++pass) {
+          const double idling = size.model.idling_of_items(pass, items, counts[pass].longest, counts[pass].mean);
+          const CostModel::Bound bound = size.model.bound(pass, items, idling, visits[pass]);
+          least += bound.fixed + bound.visit * counts[pass].visited;
         }
         if (static_cast<float>(least) >= limit) continue;
         starts.push_back({static_cast<float>(least), box, axis, static_cast<std::uint8_t>(size_number)});
         if (starts.size() - others == 2 * most) shorten();
       }
     };
+    CountsOfPasses of_x, of_xy, of_xyz;
+    const auto count = [&](const CountsOfPasses& before, int axis, std::size_t place, CountsOfPasses& counts) {
+      for (std::size_t pass = 0; pass < passes; ++pass) {
+        counts[pass] = before[pass] * counts_[pass * all_extents_ + first_extent_[axis] + place];
+      }
+    };
+    const Counts none = no_counts(size);
     for (std::uint8_t x = 0; x < extents[0].size(); ++x) {
+      count({none, none}, 0, x, of_x);
       for (std::uint8_t y = 0; y < extents[1].size(); ++y) {
+        const int rows = extents[0][x] * extents[1][y];
+        if (rows > kWarpgroupRows) break;
+        count(of_x, 1, y, of_xy);
         for (std::uint8_t z = 0; z < extents[2].size(); ++z) {
-          const PerAxis<int> shape{extents[0][x], extents[1][y], extents[2][z]};
-          const int volume = shape[0] * shape[1] * shape[2];
+          const int volume = rows * extents[2][z];
           if (volume > kWarpgroupRows) break;
-          if (volume >= boxes_.least_volume) add({x, y, z}, shape);
+          if (volume < boxes_.least_volume) continue;
+          count(of_xy, 2, z, of_xyz);
+          add({x, y, z}, {extents[0][x], extents[1][y], extents[2][z]}, of_xyz);
         }
       }
     }
@@ -395,7 +419,7 @@ class Search {
       const auto [visited, unmasked, axes, longest, mean, rows] = counts(pass, size, start.box);
       const double idling = std::max(size.model.least_idling(pass, items),
                                      kCertain * size.model.idling_of_items(pass, items, longest, mean));
-      const auto bound = size.model.bound(pass, items, idling, unmasked, axes, rows);
+      const auto bound = size.model.bound(pass, items, idling, size.model.visits(pass, unmasked, axes, rows));
       fixed += bound.fixed;
       visit[pass] = static_cast<float>(bound.visit);
       for (int a = 0; a < 3; ++a) {
@@ -449,15 +473,15 @@ class Search {
 
   PerAxis<int> members_;
   bool forward_ = true;
-  bool few_ = false;  ///< items, so that it may matter how much they differ
   Boxes boxes_;
   Tiles tiles_;
   std::vector<Size> sizes_;
   std::vector<Spans> spans_;  // by pass
   PerAxis<std::size_t> first_extent_{};
   std::size_t all_extents_ = 0;
-  std::vector<Row> rows_;      // by pass, boxes side by side, axis and extent
-  std::vector<float> visits_;  // one of nothing, and then those of rows
+  std::vector<Row> rows_;       // by pass, boxes side by side, axis and extent
+  std::vector<Counts> counts_;  // by pass, axis and extent
+  std::vector<float> visits_;   // one of nothing, and then those of rows
 };
 
 }  // namespace
