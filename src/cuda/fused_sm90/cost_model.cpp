@@ -265,17 +265,19 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
     const double tile = share_of(method, size, rows) * costs.tile * heads * kSeconds;
     const double mask = item_share * costs.mask * heads * kSeconds;
     const double axis_part = is_forward(method) ? kAxisMask : 0;
+    const double item = item_share * costs.item * item_heads * kSeconds;
     *next++ = {.rows = rows,
                .item_heads = item_heads,
                .tile = tile,
                .mask = mask * (1 - axis_part),
                .axis = mask * axis_part,
                .gap = method == Method::backward_one_pass ? mask * kGapMask : 0,
-               .item = item_share * costs.item * item_heads * kSeconds,
+               .item = item,
                .lone = tile * (two_stages_backward ? kLoneBackward : kLone),
                .between = two_stages_backward ? tile * kLoneBetween : 0,
                .empty = sparse_forward ? tile * kEmptyRows : (sparse_backward ? tile * kEmptyRowsBackward : 0),
-               .empty_masked = sparse_backward ? tile * kEmptyRowsBackward : 0};
+               .empty_masked = sparse_backward ? tile * kEmptyRowsBackward : 0,
+               .item_tiles = item / (tile * warpgroups_)};
   }
 }
 

@@ -88,8 +88,7 @@ class CostModel {
     const PassCosts& costs = passes_[pass];
     const double all_items = costs.item_heads * items;
     if (all_items > kMostUnevenItems) return idling(unevenness_of_turns(all_items, places_));
-    const double item = costs.item / (costs.tile * warpgroups_);  // in tiles
-    const double over_mean = (longest + item) / (mean + item);
+    const double over_mean = (longest + costs.item_tiles) / (mean + costs.item_tiles);
     return idling(unevenness_of_items(all_items, places_, over_mean));
   }
   /// Of the pass of that number, with `idling` for the items of the work.
@@ -134,6 +133,7 @@ class CostModel {
     RowKind rows;
     double item_heads;  ///< heads and batch entries that have items of their own
     double tile, mask, axis, gap, item, lone, between, empty, empty_masked;
+    double item_tiles;  ///< as many take as long as what an item adds
   };
   /// The share of rows that hold no token.
   [[nodiscard]] static double empty_rows(double rows) { return 1 - rows / kWarpgroupRows; }

@@ -52,6 +52,12 @@ PerAxis<int> members_of(const Problem& grid) {
 /// Axes along which there is a choice.
 std::ptrdiff_t long_axes(const PerAxis<int>& members) { return 3 - std::ranges::count(members, 1); }
 
+/// Whether boxes see the same along two axes. Their extents and those of tiles are the same then, too.
+bool are_alike(const Problem& grid, int a, int b) {
+  return grid.layout[a] == grid.layout[b] && grid.window[a] == grid.window[b] && grid.stride[a] == grid.stride[b] &&
+         grid.dilation[a] == grid.dilation[b] && grid.causal[a] == grid.causal[b];
+}
+
 /// How many blocks of each part of an axis are enough to look at. The more axes, the more extents of boxes they have
 /// all together; and where windows do not move by strides, what blocks see changes evenly.
 PerAxis<int> most_blocks_of(const Problem& grid, const PerAxis<int>& members) {
@@ -203,11 +209,13 @@ class Search {
       spans_.back().reserve_for_search();
     }
     for (int a = 0; a < 3; ++a) {
-      first_extent_[a] = all_extents_;
-      all_extents_ += boxes_.extents[a].size();
+      int as = 0;
+      while (as < a && !are_alike(grid, as, a)) ++as;
+      first_extent_[a] = as < a ? first_extent_[as] : all_extents_;
+      if (as == a) all_extents_ += boxes_.extents[a].size();
     }
     rows_.resize(spans_.size() * kMostWarpgroups * all_extents_);
-    counts_.resize(spans_.size() * all_extents_);
+    extents_.resize(all_extents_);
     visits_.reserve(2048);
     visits_.resize(1);
   }
@@ -329,21 +337,30 @@ class Search {
     return counts;
   }
 
+  /// Boxes of one extent along one axis.
+  struct Extent {
+    double boxes, blocks;  ///< how many there are
+    std::array<Counts, kMostPasses> counts;
+  };
+
   /// Adds the `most` starts of a size that have the least bounds.
   void add_starts(std::size_t size_number, std::size_t most, std::vector<Start>& starts) {
     const Size& size = sizes_[size_number];
     const PerAxis<Extents>& extents = boxes_.extents;
     const std::size_t passes = spans_.size();
-    PerAxis<std::array<double, kWarpgroupRows>> of_boxes, of_blocks;
+    std::size_t done = 0;
     for (int a = 0; a < 3; ++a) {
+      if (first_extent_[a] < done) continue;  // as along another axis
       for (std::size_t i = 0; i < extents[a].size(); ++i) {
-        for (std::size_t pass = 0; pass < passes; ++pass) {
-          counts_[pass * all_extents_ + first_extent_[a] + i] = counts_along(pass, size, a, i);
-        }
-        of_boxes[a][i] = row(0, 1, a, i).boxes.items;
-        of_blocks[a][i] = spans_[0].blocks(a, std::int64_t{extents[a][i]} * size.kernel.warpgroups);
+        Extent& extent = extents_[done++];
+        for (std::size_t pass = 0; pass < passes; ++pass) extent.counts[pass] = counts_along(pass, size, a, i);
+        extent.boxes = row(0, 1, a, i).boxes.items;
+        extent.blocks = spans_[0].blocks(a, std::int64_t{extents[a][i]} * size.kernel.warpgroups);
       }
     }
+    const auto of = [this](int axis, std::size_t place) -> const Extent& {
+      return extents_[first_extent_[axis] + place];
+    };
     const std::ptrdiff_t others = std::ssize(starts);
     float limit = std::numeric_limits<float>::infinity();
     const auto shorten = [&] {
@@ -357,7 +374,7 @@ class Search {
       std::array<CostModel::Visits, kMostPasses> visits;
       double least_of_all = 0;  // axes
       const double fewest_items =
-          of_boxes[0][box[0]] * of_boxes[1][box[1]] * of_boxes[2][box[2]] / size.kernel.warpgroups;
+          of(0, box[0]).boxes * of(1, box[1]).boxes * of(2, box[2]).boxes / size.kernel.warpgroups;
       for (std::size_t pass = 0; pass < passes; ++pass) {
         const Counts& of_pass = counts[pass];
         visits[pass] = size.model.visits(pass, of_pass.unmasked, of_pass.axes, of_pass.rows);
@@ -370,7 +387,7 @@ class Search {
       for (std::uint8_t axis = 0; axis < ways; ++axis) {
         if (!one_box && shape[axis] == members_[axis]) continue;  // there should be work for all boxes of a block
         double items = 1;
-        for (int a = 0; a < 3; ++a) items *= (a == axis ? of_blocks : of_boxes)[a][box[a]];
+        for (int a = 0; a < 3; ++a) items *= a == axis ? of(a, box[a]).blocks : of(a, box[a]).boxes;
         double least = 0;
         for (std::size_t pass = 0; pass < passes; ++pass) {
           const double idling = size.model.idling_of_items(pass, items, counts[pass].longest, counts[pass].mean);
@@ -385,7 +402,7 @@ class Search {
     CountsOfPasses of_x, of_xy, of_xyz;
     const auto count = [&](const CountsOfPasses& before, int axis, std::size_t place, CountsOfPasses& counts) {
       for (std::size_t pass = 0; pass < passes; ++pass) {
-        counts[pass] = before[pass] * counts_[pass * all_extents_ + first_extent_[axis] + place];
+        counts[pass] = before[pass] * of(axis, place).counts[pass];
       }
     };
     const Counts none = no_counts(size);
@@ -476,12 +493,12 @@ class Search {
   Boxes boxes_;
   Tiles tiles_;
   std::vector<Size> sizes_;
-  std::vector<Spans> spans_;  // by pass
-  PerAxis<std::size_t> first_extent_{};
+  std::vector<Spans> spans_;             // by pass
+  PerAxis<std::size_t> first_extent_{};  // in the tables below; axes that are alike share theirs
   std::size_t all_extents_ = 0;
-  std::vector<Row> rows_;       // by pass, boxes side by side, axis and extent
-  std::vector<Counts> counts_;  // by pass, axis and extent
-  std::vector<float> visits_;   // one of nothing, and then those of rows
+  std::vector<Row> rows_;        // by pass, boxes side by side, axis and extent
+  std::vector<Extent> extents_;  // of the size at hand, by axis
+  std::vector<float> visits_;    // one of nothing, and then those of rows
 };
 
 }  // namespace
