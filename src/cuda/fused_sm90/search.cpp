@@ -218,6 +218,8 @@ class Search {
     extents_.resize(all_extents_);
     visits_.reserve(2048);
     visits_.resize(1);
+    work_numbers_.reserve(2048);
+    works_.reserve(256);
   }
 
   std::vector<Estimate> best(std::size_t count) {
@@ -299,11 +301,22 @@ class Search {
       const std::span<const float> reciprocals = tiles_.reciprocals(axis);
       row.visits = static_cast<std::uint32_t>(visits_.size());
       visits_.resize(visits_.size() + reciprocals.size());
+      work_numbers_.resize(visits_.size());
       const auto [visited, loaded] = side_by_side > 1 ? size.model.shares(pass) : CostModel::Shares{1, 0};
       spans_[pass].add_tiles(row.boxes, reciprocals, static_cast<float>(visited), static_cast<float>(loaded),
                              &visits_[row.visits]);
     }
     return row.visits;
+  }
+
+  /// What tiles of an extent come to for boxes; `visit` is where their visits are.
+  const Work& work(std::size_t pass, const Spans::Boxes& boxes, std::int64_t tile, std::size_t visit) {
+    std::uint32_t& number = work_numbers_[visit];
+    if (number == 0) {
+      works_.push_back(spans_[pass].work(boxes, tile));
+      number = static_cast<std::uint32_t>(works_.size());
+    }
+    return works_[number - 1];
   }
 
   /// The fewest tiles that boxes can visit, the most that they can see whole, along how many axes they cannot, and,
@@ -424,13 +437,15 @@ class Search {
     if (starts.size() - others > most) shorten();
   }
 
+  using FirstVisits = std::array<std::array<std::size_t, 3>, kMostPasses>;  ///< of the boxes of a start, by axis
+
   /// Adds the tilings of a start to those that are best.
   void add_tilings(const Start& start, Shortlist& best) {
     const Size& size = sizes_[start.size];
     double items = 1;
     for (int a = 0; a < 3; ++a) items *= row(0, size.side_by_side(a, start.axis), a, start.box[a]).boxes.items;
     std::array<float, kMostPasses> visit;
-    std::array<std::array<std::size_t, 3>, kMostPasses> begin;
+    FirstVisits begin;
     double fixed = 0;
     for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
       const auto [visited, unmasked, axes, longest, mean, rows] = counts(pass, size, start.box);
@@ -460,11 +475,11 @@ class Search {
         while (tile != tiles.end() && of(0, *tile) + of(1, *tile) >= limit) ++tile;
       }
       if (tile == tiles.end()) break;
-      add_tiling(start, *tile, best);
+      add_tiling(start, *tile, begin, best);
     }
   }
 
-  void add_tiling(const Start& start, const Places& tile, Shortlist& best) {
+  void add_tiling(const Start& start, const Places& tile, const FirstVisits& begin, Shortlist& best) {
     const Size& size = sizes_[start.size];
     const Shape shape = tiles_.shape(tile);
     const CostModel::Tile costs_of_tile = size.model.tile(shape);
@@ -472,7 +487,8 @@ class Search {
     for (std::size_t pass = 0; pass < spans_.size(); ++pass) {
       Work work;
       for (int a = 0; a < 3; ++a) {
-        work *= spans_[pass].work(row(pass, size.side_by_side(a, start.axis), a, start.box[a]).boxes, shape[a]);
+        const Spans::Boxes& boxes = row(pass, size.side_by_side(a, start.axis), a, start.box[a]).boxes;
+        work *= this->work(pass, boxes, shape[a], begin[pass][a] + tile[a]);
       }
       const double idling = size.model.idling_of_items(pass, work.items, work.longest, work.loaded / work.items);
       seconds += size.model.seconds(pass, work, costs_of_tile, idling);
@@ -496,9 +512,11 @@ class Search {
   std::vector<Spans> spans_;             // by pass
   PerAxis<std::size_t> first_extent_{};  // in the tables below; axes that are alike share theirs
   std::size_t all_extents_ = 0;
-  std::vector<Row> rows_;        // by pass, boxes side by side, axis and extent
-  std::vector<Extent> extents_;  // of the size at hand, by axis
-  std::vector<float> visits_;    // one of nothing, and then those of rows
+  std::vector<Row> rows_;                    // by pass, boxes side by side, axis and extent
+  std::vector<Extent> extents_;              // of the size at hand, by axis
+  std::vector<std::uint32_t> work_numbers_;  // of each visit, from 1; 0: not counted yet
+  std::vector<Work> works_;
+  std::vector<float> visits_;  // one of nothing, and then those of rows
 };
 
 }  // namespace
