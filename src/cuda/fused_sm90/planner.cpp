@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -151,6 +152,7 @@ class Closer {
   Closer(const Problem& grid, Method method, int most_blocks)
       : grid_(grid), items_(joined(grid, method)), method_(method) {
     spans_.reserve(kMostPasses);
+    known_.reserve(32);
     for (const RowKind rows : passes_of(method)) {
       spans_.emplace_back(grid, rows, PerAxis<int>{most_blocks, most_blocks, most_blocks});
     }
@@ -158,30 +160,47 @@ class Closer {
 
   [[nodiscard]] double seconds(const Tiling& tiling) {
     const KernelClass& size = *class_of(grid_, method_, volume(tiling.block));
-    const CostModel model(grid_, method_, size);
+    if (&size != size_) model_.emplace(grid_, method_, size);
+    size_ = &size;
     const std::span<const RowKind> passes = passes_of(method_);
     std::array<Work, kMostPasses> works;
     std::array<double, kMostPasses> idling{};
     for (std::size_t pass = 0; pass < passes.size(); ++pass) {
-      spans_[pass].clear();
       for (int a = 0; a < 3; ++a) {
-        const Spans::Boxes boxes = spans_[pass].add(a, tiling.query_tile[a], tiling.block[a]);
+        const Spans::Boxes& boxes = boxes_of(pass, a, tiling.query_tile[a], tiling.block[a]);
         works[pass] *= spans_[pass].work(boxes, tiling.key_tile[a]);
       }
       const TiledGrid tiled(items_, tiling, passes[pass]);
-      idling[pass] = model.idling(deal_of(tiled, method_, size, passes[pass]).unevenness);
+      idling[pass] = model_->idling(deal_of(tiled, method_, size, passes[pass]).unevenness);
       if (tiled.items <= kMostUnevenItems) played_ += tiled.items;
     }
-    return model.seconds(std::span(works).first(passes.size()), tiling.key_tile, idling);
+    return model_->seconds(std::span(works).first(passes.size()), tiling.key_tile, idling);
   }
   /// Items so far.
   [[nodiscard]] int played() const { return played_; }
 
  private:
+  struct Known {
+    std::size_t pass;
+    int axis;
+    std::int64_t box, boxes;
+    Spans::Boxes all;
+  };
+  /// All boxes of one size; of most tilings they have been asked for before.
+  const Spans::Boxes& boxes_of(std::size_t pass, int axis, std::int64_t box, std::int64_t boxes) {
+    for (const Known& known : known_) {
+      if (known.box == box && known.boxes == boxes && known.axis == axis && known.pass == pass) return known.all;
+    }
+    return known_.emplace_back(pass, axis, box, boxes, spans_[pass].add(axis, box, boxes)).all;
+  }
+
   const Problem& grid_;
   Problem items_;
   Method method_;
-  std::vector<Spans> spans_;  // by pass
+  const KernelClass* size_ = nullptr;  // of the last tiling
+  std::optional<CostModel> model_;     // of that size
+  std::vector<Spans> spans_;           // by pass
+  std::vector<Known> known_;
   int played_ = 0;
 };
 

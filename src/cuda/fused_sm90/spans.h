@@ -35,8 +35,6 @@ class Spans {
 
   /// Room for what a search asks for, mostly.
   void reserve_for_search() { spans_.reserve(1024); }
-  /// Forgets all boxes.
-  void clear() { spans_.clear(); }
 
   /// Blocks of that many tokens along an axis, summed over all dilation groups.
   [[nodiscard]] double blocks(int axis, std::int64_t block) const;
