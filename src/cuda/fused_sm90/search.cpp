@@ -52,12 +52,6 @@ PerAxis<int> members_of(const Problem& grid) {
 /// Axes along which there is a choice.
 std::ptrdiff_t long_axes(const PerAxis<int>& members) { return 3 - std::ranges::count(members, 1); }
 
-/// Whether boxes see the same along two axes. Their extents and those of tiles are the same then, too.
-bool are_alike(const Problem& grid, int a, int b) {
-  return grid.layout[a] == grid.layout[b] && grid.window[a] == grid.window[b] && grid.stride[a] == grid.stride[b] &&
-         grid.dilation[a] == grid.dilation[b] && grid.causal[a] == grid.causal[b];
-}
-
 /// How many blocks of each part of an axis are enough to look at. The more axes, the more extents of boxes they have
 /// all together; and where windows do not move by strides, what blocks see changes evenly.
 PerAxis<int> most_blocks_of(const Problem& grid, const PerAxis<int>& members) {
@@ -68,6 +62,21 @@ PerAxis<int> most_blocks_of(const Problem& grid, const PerAxis<int>& members) {
   for (int a = 0; a < 3; ++a) most[a] = grid.stride[a] > 1 ? strided : std::min(strided, kEven);
   return most;
 }
+
+/// Whether boxes see the same along two axes. Their extents and those of tiles are the same then, too.
+bool are_alike(const Problem& grid, int a, int b) {
+  return grid.layout[a] == grid.layout[b] && grid.window[a] == grid.window[b] && grid.stride[a] == grid.stride[b] &&
+         grid.dilation[a] == grid.dilation[b] && grid.causal[a] == grid.causal[b];
+}
+
+/// Whether boxes of an extent along an axis are the longest of which as many fit into the rows.
+constexpr auto kFillsRows = [] {
+  std::array<bool, kWarpgroupRows + 1> fills{};
+  for (int extent = 1; extent <= kWarpgroupRows; ++extent) {
+    fills[extent] = kWarpgroupRows / (kWarpgroupRows / extent) == extent;
+  }
+  return fills;
+}();
 
 /// Boxes of tokens for a warpgroup that are worth a look: all of these extents and with no less than that volume.
 struct Boxes {
@@ -88,6 +97,10 @@ Boxes boxes_of(const Problem& grid, Method method, const PerAxis<int>& members) 
   boxes.least_volume = static_cast<int>(volume);
   const bool few = long_axes(members) == 1;  // so few that all of them can be looked at
   for (int a = 0; a < 3; ++a) {
+    if (a > 0 && are_alike(grid, a - 1, a)) {
+      boxes.extents[a] = boxes.extents[a - 1];
+      continue;
+    }
     const auto stride = static_cast<int>(grid.stride[a]);
     const auto window = static_cast<int>(grid.window[a]);
     // Shorter ones are too short however long boxes are along the other axes.
@@ -98,7 +111,7 @@ Boxes boxes_of(const Problem& grid, Method method, const PerAxis<int>& members) 
       // The shortest of those that cut the axis into as many boxes see the least; others fill all rows, or see as much
       // as tiles hold; whole strides, or equal parts of them, share windows.
       const int boxes_along = (members[a] - 1) / extent + 1;
-      const bool fills_rows = kWarpgroupRows / (kWarpgroupRows / extent) == extent;
+      const bool fills_rows = kFillsRows[extent];
       const bool fills_tiles = long_axes(members) == 2 && (window + extent - 1) % 4 == 0;
       const bool fits_strides = stride > 1 && (extent % stride == 0 || stride % extent == 0);
       if (few || boxes_along != of_shorter || fills_rows || fills_tiles || fits_strides) boxes.extents[a].add(extent);
@@ -115,10 +128,12 @@ class Tiles {
 
   /// Adds the tiles of at most `most` tokens none of which fits into another: more columns never are more visits.
   void add(int most) {
+    std::array<int, kLongest + 1> parts;  // how often a length goes into `most`
+    for (int length = 1; length <= most; ++length) parts[length] = most / length;
     for (int x = 1; x <= std::min(most, members_[0]); ++x) {
-      for (int y = 1; y <= std::min(most / x, members_[1]); ++y) {
-        const int z = std::min(most / (x * y), members_[2]);
-        y = std::min(most / (x * z), members_[1]);  // as long as goes with that z
+      for (int y = 1; y <= std::min(parts[x], members_[1]); ++y) {
+        const int z = std::min(parts[x * y], members_[2]);
+        y = std::min(parts[x * z], members_[1]);  // as long as goes with that z
         if (x < members_[0] && (x + 1) * y * z <= most) continue;
         tiles_.push_back({static_cast<std::uint8_t>(x), static_cast<std::uint8_t>(y), static_cast<std::uint8_t>(z)});
       }
