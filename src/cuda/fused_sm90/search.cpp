@@ -248,8 +248,11 @@ class Search {
     for (std::size_t size = 0; size < sizes_.size(); ++size) add_starts(size, most, starts);
     // Of equal ones always the same: boxes side by side along the first axis forward, along the last one backward,
     // which were a little faster in most studies.
-    std::ranges::sort(starts, {}, [this](const Start& start) {
-      return std::tuple(start.least, forward_ ? start.axis : 2 - start.axis, start.box);
+    const auto preferred = [this](const Start& start) {
+      return std::tuple(forward_ ? start.axis : 2 - start.axis, start.box);
+    };
+    std::ranges::sort(starts, [&preferred](const Start& a, const Start& b) {
+      return a.least < b.least || (a.least == b.least && preferred(a) < preferred(b));
     });
     Shortlist best(count);
     for (const Start& start : starts) {
