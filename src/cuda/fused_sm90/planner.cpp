@@ -208,7 +208,7 @@ class Closer {
 /// are few, the next tilings are looked at more closely; where one is wanted, until they would take clearly longer.
 std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
   constexpr double kClearly = 1.05;
-  constexpr int kSomeBlocks = 32;    // twice as many as the search looks at, or more
+  constexpr int kSomeBlocks = 32;                             // twice as many as the search looks at, or more
   const int most_played = is_forward(method) ? 3000 : 12000;  // items, 3 ns each; training waits for a plan once
   const bool few = has_few_items(grid, method);
   std::vector<Estimate> found = best_tilings(grid, method, few ? std::max(count, kFewTilings) : count);
