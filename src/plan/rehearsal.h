@@ -8,8 +8,8 @@
 namespace vicinal {
 
 /// Makes small plans for a device and forgets them, so that the first that is wanted is like a later one. Takes about
-/// as long as three of those; fails silently.
-void rehearse_plans(const Device& device) noexcept;
+/// as long as three of those. Whether it could: if not, whoever wants a plan hears why.
+bool rehearse_plans(const Device& device) noexcept;
 
 /// What is planned. Along one long axis a search takes as much memory as usual; heads come in pairs and items are few,
 /// so that nothing that a plan may look at is left out.

@@ -84,10 +84,11 @@ constexpr double kSharedIdleLoss = 0.4;
 constexpr std::array kForwardLaunchSeconds{18.3e-6, 23.3e-6};
 constexpr std::array kBackwardLaunchSeconds{5.3e-6, 10.2e-6};
 constexpr double kSmallLaunchSeconds = 4e-6;  // of kernels that do little
-/// Microseconds that threads of a multiprocessor take to copy a tile of each tensor, forward, where rows are aligned to
-/// words: measured at head dims 28, 60 and 122, else by the bytes. Backward they keep up.
-constexpr std::array<double, kForwardClasses.size()> kForwardCopies{0.95, 1.7, 1.22, 1.9, 2.5, 3.1, 3.5, 3.1};
-constexpr std::array<double, kForwardPairsClasses.size()> kForwardPairsCopies{1.22, 1.9};
+/// Microseconds that the threads of a multiprocessor take to copy a tile of each tensor, forward, by the head dim of a
+/// row, in blocks of one warpgroup, whose one warp that copies is slower than all else. Four of them mostly keep up, so
+/// that tiles are best chosen as for the copy engine; those of all blocks do backward.
+constexpr double kCopiesOf32 = 0.95;
+constexpr double kCopiesOf64 = 1.22;
 /// Where words are shifted.
 constexpr double kShifted = 1.35;
 constexpr double kCopySeconds = 18e-9;           // of a producer, for each box that it asks the copy engine for
@@ -109,12 +110,11 @@ const ClassCosts& class_costs(Method method, const KernelClass& size) {
   return kOnePassCosts[index];
 }
 
-/// Microseconds that threads take to copy a tile of each tensor, if they do.
+/// Microseconds that threads take to copy a tile of each tensor, where that matters.
 double thread_copies(const Problem& grid, Method method, const KernelClass& size) {
   const Copies copies = copies_of(grid);
-  if (copies.by_copy_engine || !is_forward(method)) return 0;
-  const std::size_t index = class_index(classes_of(method), size.dim, size.warpgroups);
-  const double aligned = method == Method::forward ? kForwardCopies[index] : kForwardPairsCopies[index];
+  if (copies.by_copy_engine || !is_forward(method) || size.warpgroups > 1) return 0;
+  const double aligned = joined_heads(method) * size.dim <= 32 ? kCopiesOf32 : kCopiesOf64;
   return copies.alignment < 4 ? aligned * kShifted : aligned;
 }
 

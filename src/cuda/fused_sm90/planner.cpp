@@ -160,8 +160,7 @@ class Closer {
 
   [[nodiscard]] double seconds(const Tiling& tiling) {
     const KernelClass& size = *class_of(grid_, method_, volume(tiling.block));
-    if (&size != size_) model_.emplace(grid_, method_, size);
-    size_ = &size;
+    const CostModel& model = model_of(size);
     const std::span<const RowKind> passes = passes_of(method_);
     std::array<Work, kMostPasses> works;
     std::array<double, kMostPasses> idling{};
@@ -171,10 +170,10 @@ class Closer {
         works[pass] *= spans_[pass].work(boxes, tiling.key_tile[a]);
       }
       const TiledGrid tiled(items_, tiling, passes[pass]);
-      idling[pass] = model_->idling(deal_of(tiled, method_, size, passes[pass]).unevenness);
+      idling[pass] = model.idling(deal_of(tiled, method_, size, passes[pass]).unevenness);
       if (tiled.items <= kMostUnevenItems) played_ += tiled.items;
     }
-    return model_->seconds(std::span(works).first(passes.size()), tiling.key_tile, idling);
+    return model.seconds(std::span(works).first(passes.size()), tiling.key_tile, idling);
   }
   /// Items so far.
   [[nodiscard]] int played() const { return played_; }
@@ -192,6 +191,12 @@ class Closer {
       if (known.box == box && known.boxes == boxes && known.axis == axis && known.pass == pass) return known.all;
     }
     return known_.emplace_back(pass, axis, box, boxes, spans_[pass].add(axis, box, boxes)).all;
+  }
+
+  const CostModel& model_of(const KernelClass& size) {
+    if (&size == size_ && model_) return *model_;
+    size_ = &size;
+    return model_.emplace(grid_, method_, size);
   }
 
   const Problem& grid_;

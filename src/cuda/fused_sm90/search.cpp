@@ -130,10 +130,11 @@ class Tiles {
   void add(int most) {
     std::array<int, kLongest + 1> parts;  // how often a length goes into `most`
     for (int length = 1; length <= most; ++length) parts[length] = most / length;
+    const auto goes = [&](int length) { return parts[static_cast<std::size_t>(length)]; };
     for (int x = 1; x <= std::min(most, members_[0]); ++x) {
-      for (int y = 1; y <= std::min(parts[x], members_[1]); ++y) {
-        const int z = std::min(parts[x * y], members_[2]);
-        y = std::min(parts[x * z], members_[1]);  // as long as goes with that z
+      for (int y = 1; y <= std::min(goes(x), members_[1]); ++y) {
+        const int z = std::min(goes(x * y), members_[2]);
+        y = std::min(goes(x * z), members_[1]);  // as long as goes with that z
         if (x < members_[0] && (x + 1) * y * z <= most) continue;
         tiles_.push_back({static_cast<std::uint8_t>(x), static_cast<std::uint8_t>(y), static_cast<std::uint8_t>(z)});
       }
