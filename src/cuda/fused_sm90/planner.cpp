@@ -190,7 +190,8 @@ class Closer {
     for (const Known& known : known_) {
       if (known.box == box && known.boxes == boxes && known.axis == axis && known.pass == pass) return known.all;
     }
-    return known_.emplace_back(pass, axis, box, boxes, spans_[pass].add(axis, box, boxes)).all;
+    known_.push_back({pass, axis, box, boxes, spans_[pass].add(axis, box, boxes)});
+    return known_.back().all;
   }
 
   const CostModel& model_of(const KernelClass& size) {
