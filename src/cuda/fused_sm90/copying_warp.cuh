@@ -247,7 +247,8 @@ class CopyingWarp {
   /// different banks. (Lanes that share a row would have to wait for each other, which makes the producer spill.)
   __device__ void shift_rows(const OnItsWay& tile, int slot) const {
     constexpr int kPieces = 8;  // of a chunk
-    constexpr int kAtOnce = 4;
+    constexpr int kAtOnce =
+        is_forward(Config::kPass) && Config::kDim <= 192 && !kDefers ? 4 : 2;  // as registers suffice
 #pragma unroll 1
     for (unsigned row = lane(); row < tile.rows; row += 32) {
       const int shift = shift_of(tile, row);
