@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "core/window.h"
-#include "cuda/fused_sm90/query_sums_view.h"
+#include "cuda/fused_sm90/workspace_views.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {

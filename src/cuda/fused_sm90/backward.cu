@@ -1,5 +1,6 @@
 #include "cuda/fused_sm90/backward.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
@@ -8,7 +9,7 @@
 #include "cuda/fused_sm90/extra_gradients.h"
 #include "cuda/fused_sm90/parameters.h"
 #include "cuda/fused_sm90/query_sums.h"
-#include "cuda/fused_sm90/query_sums_view.h"
+#include "cuda/fused_sm90/workspace_views.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {

@@ -20,7 +20,7 @@ std::size_t backward_workspace(const Problem& grid, const Tiling& tiling);
 void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& tensors, const Execution& execution);
 
 /// Bytes of two floats for each query of each head (`compute_biases`) and of sums of dQ, a float32 copy of it
-/// (query_sums_view.h).
+/// (workspace_views.h).
 std::size_t backward_one_pass_workspace(const Problem& grid, const Tiling& tiling);
 
 /// Launches. Takes what `backward_one_pass_supports` allows, in the same way. Gradients of queries are summed in memory

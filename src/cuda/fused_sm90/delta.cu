@@ -117,20 +117,6 @@ void compute(const Problem& grid, const BackwardViews& t, const Results& results
 
 }  // namespace
 
-View delta_view(const Problem& grid, void* workspace) {
-  View view;
-  view.data = workspace;
-  view.dtype = DType::fp32;
-  std::int64_t stride = 1;
-  for (int a = 2; a >= 0; --a) {
-    view.axis_stride[a] = stride;
-    stride *= grid.layout[a];
-  }
-  view.head_stride = stride;
-  view.batch_stride = stride * grid.heads;
-  return view;
-}
-
 void compute_delta(const Problem& grid, const BackwardViews& tensors, const View& delta, void* stream) {
   compute(grid, tensors, {.delta = static_cast<float*>(delta.data)}, stream);
 }

@@ -7,9 +7,7 @@
 
 namespace vicinal::cuda::sm90 {
 
-/// [B, H, X, Y, Z] in a workspace, dense.
-View delta_view(const Problem& grid, void* workspace);
-
+/// To a view like `delta_view` (workspace_views.h).
 void compute_delta(const Problem& grid, const BackwardViews& tensors, const View& delta, void* stream);
 
 /// Passes over keys keep weights, at most 1, times 2^weight_shift as operands of products: in fp16 those below 2^-14

@@ -173,7 +173,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
   /// Lays the block of dQ out for the copy engine, when that has read those of two tiles before.
   ///
   /// A thread's sums are 32 bits of rows of 16 bytes, as the matrices are that an instruction stores: of 8 elements the
-  /// even ones come first (query_sums_view.h).
+  /// even ones come first (workspace_views.h).
   __device__ void lay_out_grad_query(int stage) {
     release(shared_.query_gradients.scores_read[stage]);
     // Said of stages in turn, beginning with the second, where nothing was before the first tile.

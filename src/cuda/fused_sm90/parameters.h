@@ -27,7 +27,7 @@ struct Source {
 /// Elements of a query that one reduction of dQ in memory covers: 128 bytes of floats.
 inline constexpr int kSumChunk = 32;
 
-/// Sums of dQ in memory (query_sums_view.h), where the gradients of a tile of queries are added.
+/// Sums of dQ in memory (workspace_views.h), where the gradients of a tile of queries are added.
 struct QuerySums {
   CUtensorMap
       map;  ///< boxes of kSumChunk elements of the queries of a tile; axis 4 holds the heads of all batch entries

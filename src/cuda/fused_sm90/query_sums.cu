@@ -6,7 +6,7 @@
 #include "cuda/common/grid.h"
 #include "cuda/common/launch.cuh"
 #include "cuda/common/tensor_map.h"
-#include "cuda/fused_sm90/query_sums_view.h"
+#include "cuda/fused_sm90/workspace_views.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 
-// Sums of dQ in memory (query_sums_view.h), to which the backward pass that keeps keys adds what each tile of queries
+// Sums of dQ in memory (workspace_views.h), to which the backward pass that keeps keys adds what each tile of queries
 // gets.
 
 #include "core/view.h"

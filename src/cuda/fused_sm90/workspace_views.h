@@ -1,6 +1,6 @@
 #pragma once
 
-// How sums of dQ lie in memory, for code that includes no CUDA header.
+// How delta and sums of dQ lie in a workspace, for code that includes no CUDA header.
 
 #include <cstddef>
 #include <cstdint>
@@ -9,6 +9,9 @@
 #include "vicinal/problem.h"
 
 namespace vicinal::cuda::sm90 {
+
+/// float32 [B, H, X, Y, Z] at `memory`: delta (delta.h), and what else there is one of for each query of each head.
+View delta_view(const Problem& grid, void* memory);
 
 /// The head dim in whole groups of 8 elements, of which the even ones come first, as matrices of 16 bits are stored
 /// that hold floats; so rows begin at multiples of 32 bytes, of which the copy engine wants 16.
