@@ -45,11 +45,12 @@ class CopyingWarp {
                   .is_full = kFillsChunks && dim == Config::kChunks * kChunk};
     const unsigned begins = find_rows<kCopied>(from, shape, positions, offsets, origin, first, tile.shifts);
     const auto bytes = static_cast<unsigned>(dim) * static_cast<unsigned>(sizeof(Element));
-    if (begins % 4 != 0) {
-      copy_ends_of_shifted(bytes, tile);
-      copy_rows<4, kCopied, kRows>(bytes, tile.address);
-    } else if (begins % 8 != 0) {
-      copy_ends<4>(bytes, tile);
+    if (begins % 8 != 0) {
+      if (begins % 4 != 0) {
+        copy_ends_of_shifted(bytes, tile);
+      } else {
+        copy_ends<4>(bytes, tile);
+      }
       copy_rows<4, kCopied, kRows>(bytes, tile.address);
     } else if (begins % 16 != 0) {
       copy_ends<8>(bytes, tile);
