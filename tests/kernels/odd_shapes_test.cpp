@@ -50,6 +50,11 @@ const std::array kOddShapes{
     OddShape{.rank = 2, .layout = {19, 29, 1}, .window = {8, 8, 1}, .dilation = {2, 3, 1}, .dim = 96},
     OddShape{.rank = 2, .layout = {67, 80, 1}, .window = {12, 7, 1}, .stride = {8, 4, 1}, .dilation = {5, 11, 1}},
     OddShape{.rank = 2, .layout = {44, 80, 1}, .window = {9, 10, 1}, .dim = 64},
+    // Windows that neighboring tiles share, which blocks of a Hopper kernel then pass over together.
+    OddShape{.rank = 1, .layout = {500, 1, 1}, .window = {500, 1, 1}, .dim = 128},
+    OddShape{.rank = 2, .layout = {64, 31, 1}, .window = {32, 20, 1}, .stride = {32, 16, 1}, .dim = 96},
+    OddShape{.rank = 2, .layout = {64, 18, 1}, .window = {64, 3, 1}, .dilation = {1, 2, 1}, .dim = 88},
+    OddShape{.rank = 3, .layout = {15, 16, 8}, .window = {9, 16, 3}, .stride = {1, 16, 1}, .dim = 120},
     // Keys that their only queries hardly see, whose gradients are made of small weights.
     OddShape{.rank = 2, .layout = {9, 33, 1}, .window = {1, 2, 1}, .dilation = {8, 1, 1}, .dim = 64},
     OddShape{

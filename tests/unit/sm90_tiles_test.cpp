@@ -64,9 +64,9 @@ class Player {
  public:
   explicit Player(const TiledGrid& grid) : grid_(grid), masks_(masks_of<kColumns>(grid.columns)) {}
 
-  void play(const WorkItem& item, int warpgroup) {
+  void play(const WorkItem& item, int warpgroup, int sharer) {
     AxisShare axes[3];
-    for (int a = 0; a < 3; ++a) axes[a] = axis_share<kRows>(grid_, a, item.group[a], item.origin[a], warpgroup);
+    for (int a = 0; a < 3; ++a) axes[a] = axis_share<kRows>(grid_, a, item.group[a], item.origin[a], warpgroup, sharer);
     const Share share(grid_, {axes[0].column_tiles, axes[1].column_tiles, axes[2].column_tiles},
                       axes[grid_.split_axis].needed);
     if (share.total == 0 || share.idle()) return;
@@ -161,30 +161,35 @@ class Player {
 };
 
 template <int kColumns, RowKind kRows>
+void play(const Problem& problem, const Tiling& tiling, const TiledGrid& grid) {
+  SCOPED_TRACE(fmt::format("{} query tile {} key tile {}", to_string(problem), fmt::join(tiling.query_tile, "x"),
+                           fmt::join(tiling.key_tile, "x")));
+  std::map<std::array<int, 3>, Player<kColumns, kRows>> players;
+  for (int i = 0; i < grid.items; ++i) {
+    const WorkItem item(grid, i);
+    ASSERT_LT(item.batch, problem.batch);
+    if (item.head != (kRows == RowKind::queries ? problem.heads : problem.heads_kv) - 1) continue;
+    auto& player = players.try_emplace({item.group[0], item.group[1], item.group[2]}, grid).first->second;
+    for (int sharer = 0; sharer < grid.sharers; ++sharer) {
+      for (int w = 0; w < grid.warpgroups; ++w) player.play(item, w, sharer);
+    }
+  }
+  EXPECT_EQ(std::ssize(players), phase_count(problem));
+  for (std::int64_t phase = 0; phase < phase_count(problem); ++phase) {
+    const auto groups = phase_groups(problem, phase);
+    const std::array<int, 3> key{static_cast<int>(groups[0]), static_cast<int>(groups[1]), static_cast<int>(groups[2])};
+    ASSERT_TRUE(players.contains(key));
+    players.at(key).expect_neighbors(phase_grid(problem, phase), grid.extra_kv);
+  }
+}
+
+template <int kColumns, RowKind kRows>
 void play_random_problems(int seed) {
   check::Random random(seed);
   for (int n = 0; n < kProblems && !testing::Test::HasFailure(); ++n) {
     const Problem problem = random_problem(random);
     const Tiling tiling = random_tiling<kColumns>(random);
-    const TiledGrid grid(problem, tiling, kRows);
-    SCOPED_TRACE(fmt::format("{} query tile {} key tile {}", to_string(problem), fmt::join(tiling.query_tile, "x"),
-                             fmt::join(tiling.key_tile, "x")));
-    std::map<std::array<int, 3>, Player<kColumns, kRows>> players;
-    for (int i = 0; i < grid.items; ++i) {
-      const WorkItem item(grid, i);
-      ASSERT_LT(item.batch, problem.batch);
-      if (item.head != (kRows == RowKind::queries ? problem.heads : problem.heads_kv) - 1) continue;
-      auto& player = players.try_emplace({item.group[0], item.group[1], item.group[2]}, grid).first->second;
-      for (int w = 0; w < grid.warpgroups; ++w) player.play(item, w);
-    }
-    EXPECT_EQ(std::ssize(players), phase_count(problem));
-    for (std::int64_t phase = 0; phase < phase_count(problem); ++phase) {
-      const auto groups = phase_groups(problem, phase);
-      const std::array<int, 3> key{static_cast<int>(groups[0]), static_cast<int>(groups[1]),
-                                   static_cast<int>(groups[2])};
-      ASSERT_TRUE(players.contains(key));
-      players.at(key).expect_neighbors(phase_grid(problem, phase), grid.extra_kv);
-    }
+    play<kColumns, kRows>(problem, tiling, {problem, tiling, kRows});
   }
 }
 
@@ -197,6 +202,46 @@ TEST(Sm90Tiles, AttendToEveryNeighborOnce) {
 TEST(Sm90Tiles, MeetEveryQueryThatAttendsOnce) {
   play_random_problems<32, RowKind::keys>(14);
   play_random_problems<64, RowKind::keys>(15);
+}
+
+/// Makes rows of neighboring tiles see the same columns along one axis: all, or those of windows with a long stride.
+void align_windows(check::Random& random, const Tiling& tiling, Problem& p) {
+  const auto axis = static_cast<std::size_t>(random.between(3 - p.rank, 2));
+  const std::int64_t tile = tiling.query_tile[axis] * tiling.block[axis];
+  const bool whole = random.chance(0.5);
+  p.dilation[axis] = 1;
+  p.causal[axis] = false;
+  p.stride[axis] = whole ? 1 : 2 * tile * random.between(1, 2);
+  p.layout[axis] = std::max(2 * tile * random.between(1, 3) - random.between(0, tile - 1), p.stride[axis]);
+  p.window[axis] = whole ? p.layout[axis] : random.between(p.stride[axis], p.layout[axis]);
+}
+
+TEST(Sm90Tiles, BlocksThatShareColumnTilesWantTheSame) {
+  check::Random random(16);
+  int shared = 0;
+  for (int n = 0; n < kProblems && !HasFailure(); ++n) {
+    Problem problem = random_problem(random);
+    const Tiling tiling = random_tiling<64>(random);
+    align_windows(random, tiling, problem);
+    ASSERT_TRUE(validate(problem).ok()) << validate(problem).reason();
+    if (problem.layout[0] * problem.layout[1] * problem.layout[2] > 800) continue;
+    const TiledGrid alone(problem, tiling);
+    TiledGrid grid = alone;
+    grid.share_columns();
+    if (grid.sharers == 1) continue;
+    ++shared;
+    ASSERT_EQ(2 * grid.items, alone.items);
+    const int a = grid.shared_axis;
+    for (int tile = 0; tile < alone.axes[a].tiles; ++tile) {
+      const auto of_one = axis_share<RowKind::queries>(alone, a, 0, tile * alone.axes[a].row_tile, 0);
+      const auto of_both = axis_share<RowKind::queries>(grid, a, 0, tile / 2 * grid.axes[a].row_tile, 0, tile % 2);
+      EXPECT_EQ(of_one.rows, of_both.rows);
+      EXPECT_EQ(of_one.halo_begin, of_both.halo_begin);
+      EXPECT_EQ(of_one.column_tiles, of_both.column_tiles);
+    }
+    play<64, RowKind::queries>(problem, tiling, grid);
+  }
+  EXPECT_GT(shared, kProblems / 5);
 }
 
 TEST(Sm90Tiles, EveryKeyIsSeenByAnIntervalThatMovesForward) {

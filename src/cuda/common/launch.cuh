@@ -60,9 +60,11 @@ class Launcher {
     return static_cast<unsigned>(std::clamp<std::int64_t>(work, 1, most));
   }
 
-  /// One block for every place on the device, `per_multiprocessor` of them on each, but no more than items of work.
-  [[nodiscard]] unsigned persistent_blocks(std::int64_t items, int per_multiprocessor) const {
-    return static_cast<unsigned>(std::clamp<std::int64_t>(items, 1, per_multiprocessor * multiprocessors_));
+  /// One block for every place on the device, `per_multiprocessor` of them on each, but no more than items of work,
+  /// each of which takes a cluster of so many blocks.
+  [[nodiscard]] unsigned persistent_blocks(std::int64_t items, int per_multiprocessor, int cluster) const {
+    const int clusters = per_multiprocessor * multiprocessors_ / cluster;
+    return static_cast<unsigned>(std::clamp<std::int64_t>(items, 1, clusters) * cluster);
   }
 
   /// Lets a kernel use more dynamic shared memory than any may without asking.
@@ -82,11 +84,23 @@ class Launcher {
   template <class... Parameters, class... Arguments>
   void launch(const char* name, void (*kernel)(Parameters...), unsigned blocks, int threads, std::size_t shared_bytes,
               const Arguments&... arguments) const {
+    launch_clusters(name, kernel, blocks, threads, shared_bytes, 1, arguments...);
+  }
+
+  /// With every `cluster` blocks together; it divides their number.
+  template <class... Parameters, class... Arguments>
+  void launch_clusters(const char* name, void (*kernel)(Parameters...), unsigned blocks, int threads,
+                       std::size_t shared_bytes, int cluster, const Arguments&... arguments) const {
+    cudaLaunchAttribute of_cluster{};
+    of_cluster.id = cudaLaunchAttributeClusterDimension;
+    of_cluster.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(blocks);
     config.blockDim = dim3(static_cast<unsigned>(threads));
     config.dynamicSmemBytes = shared_bytes;
     config.stream = stream_;
+    config.attrs = &of_cluster;
+    config.numAttrs = cluster > 1 ? 1 : 0;  // before Hopper there are none
     const cudaError_t status = cudaLaunchKernelEx(&config, kernel, arguments...);
     if (status != cudaSuccess) check(status, std::string("launch of ") + name, problem_);
   }

@@ -68,6 +68,7 @@ struct KernelConfig {
   static constexpr int kRowStages = kClass.row_stages;
   static constexpr int kChunks = (kHeads * kDim + kChunk - 1) / kChunk;
   static constexpr int kBlocks = kClass.blocks;
+  static constexpr bool kMayShare = is_forward(kPass) && may_share_columns(kClass);
   static constexpr int kConsumers = 128 * kWarpgroups;
   /// A warpgroup where it gives registers to the consumers, else a warp.
   static constexpr int kProducers = kBlocks == 1 ? 128 : 32;

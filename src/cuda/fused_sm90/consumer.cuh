@@ -73,14 +73,23 @@ class Consumer {
     if (lane_ == 0) empty.arrive();
   }
 
+  /// The same of column tiles, to all blocks that fill the stage.
+  __device__ void release_columns(Barrier& empty) const {
+    if constexpr (Config::kMayShare) {
+      if (lane_ < p_.grid.sharers) empty.arrive_in(lane_);
+    } else {
+      release(empty);
+    }
+  }
+
   /// Lets tiles pass that this warpgroup does not need. They are waited for, so that no stage is released twice.
   __device__ void skip(int count) {
 #pragma unroll 1
     for (int t = 0; t < count; ++t) {
       shared_.key_full[ring_.stage].wait(ring_.phase);
-      release(shared_.key_empty[ring_.stage]);
+      release_columns(shared_.key_empty[ring_.stage]);
       shared_.value_full[ring_.stage].wait(ring_.phase);
-      release(shared_.value_empty[ring_.stage]);
+      release_columns(shared_.value_empty[ring_.stage]);
       ring_.advance();
     }
   }

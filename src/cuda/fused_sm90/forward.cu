@@ -51,10 +51,11 @@ static_assert(std::ranges::all_of(kForwardPairsClasses, is_class_of_single_heads
 }  // namespace
 
 void forward(const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {
-  const Parameters p = forward_parameters(grid, tiling, t, 1);
+  Parameters p = forward_parameters(grid, tiling, t, 1);
   const std::size_t instance = instance_of(kForwardClasses, grid, p.grid.warpgroups);
-  const Dealing dealing =
-      dealing_of(grid, tiling, p.grid, Method::forward, kForwardClasses[instance], RowKind::queries);
+  const KernelClass& size = kForwardClasses[instance];
+  const Dealing dealing = dealing_of(grid, tiling, p.grid, Method::forward, size, RowKind::queries);
+  if (may_share_columns(size) && p.by_copy_engine && dealing == Dealing::in_turns) p.grid.share_columns();
   (*(grid.dtype == DType::fp16 ? kFp16 : kBf16)[instance])(grid, p, dealing, execution.stream);
 }
 

@@ -16,7 +16,7 @@ class ForwardConsumer : Consumer<Config> {
   using Base = Consumer<Config>;
   using Base::kScores, Base::kSums;
   using Base::p_, Base::shared_, Base::warpgroup_, Base::lane_, Base::row_ring_, Base::ring_;
-  using Base::what_, Base::release;
+  using Base::what_, Base::release, Base::release_columns;
   using typename Base::Element, typename Base::Place;
 
   static constexpr int kHeads = Config::kHeads;
@@ -159,7 +159,7 @@ class ForwardConsumer : Consumer<Config> {
   __device__ void end_scores(int head) {
     pin(scores_);
     if (head == kLastHead) {
-      release(shared_.key_empty[ring_.stage]);
+      release_columns(shared_.key_empty[ring_.stage]);
       ring_.advance();
     }
     if (!TileNote::touched(what_)) return;
@@ -185,7 +185,7 @@ class ForwardConsumer : Consumer<Config> {
 
   __device__ void end_output(int head, int stage) {
     pin(output_[head]);
-    if (head == kLastHead) release(shared_.value_empty[stage]);
+    if (head == kLastHead) release_columns(shared_.value_empty[stage]);
   }
 
   /// Looks for larger scores before exponentials are computed, where that is the time for it. `adds`: there are bounds

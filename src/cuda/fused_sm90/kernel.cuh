@@ -58,15 +58,16 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
     const int row_fills = p.by_copy_engine ? 1 : Config::kProducers / 32;        // all warps that copy share rows
     const int statistics = Config::kHasStatistics && p.by_copy_engine ? 32 : 0;  // one for each thread that copies them
     const int releases = 4 * Config::kWarpgroups;                                // one for each warp
+    const int column_releases = Config::kMayShare ? releases * grid.sharers : releases;
     for (int s = 0; s < Config::kRowStages; ++s) {
       shared.row_full[s].init(row_fills);
       shared.row_empty[s].init(releases);
     }
     for (int s = 0; s < Config::kStages; ++s) {
       shared.key_full[s].init(fills + 1 + statistics);  // and the note
-      shared.key_empty[s].init(releases);
+      shared.key_empty[s].init(column_releases);
       shared.value_full[s].init(fills);
-      shared.value_empty[s].init(releases);
+      shared.value_empty[s].init(column_releases);
     }
     for (Barrier& turn : shared.turn) turn.init(4);  // one for each warp of the other warpgroup
     if constexpr (Config::kSumsQueries) {
@@ -87,6 +88,7 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
   }
   fence_async_proxy();
   __syncthreads();
+  if (Config::kMayShare && grid.sharers > 1) await_cluster();  // before either sends anything to the other
 }
 
 #endif  // VICINAL_HOPPER_CODE
@@ -112,6 +114,8 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     if constexpr (kMovesRegisters) take_registers<Config::kConsumerRegisters>();
     ConsumerOf<Config>(parameters, shared, warpgroup).run();
   }
+  // Neither ends while the other may still send it tiles or give stages back.
+  if (Config::kMayShare && parameters.grid.sharers > 1) await_cluster();
 #endif
 }
 
@@ -123,9 +127,10 @@ void launch(const char* name, const Problem& problem, const Parameters& paramete
   const Launcher launcher(problem, stream);
   launcher.allow_shared_memory(name, kKernel, kSharedBytes);
   const int items = parameters.grid.items;
+  const int sharers = parameters.grid.sharers;
   const unsigned blocks = dealing == Dealing::by_the_device ? static_cast<unsigned>(items)
-                                                            : launcher.persistent_blocks(items, Config::kBlocks);
-  launcher.launch(name, kKernel, blocks, Config::kThreads, kSharedBytes, parameters);
+                                                            : launcher.persistent_blocks(items, Config::kBlocks, sharers);
+  launcher.launch_clusters(name, kKernel, blocks, Config::kThreads, kSharedBytes, sharers, parameters);
 }
 
 }  // namespace vicinal::cuda::sm90

@@ -46,8 +46,8 @@ class Producer {
     // into few parts, a block would get the same one, and perhaps the longest, every time. Not by more: those that are
     // neighbors pass over the same tokens at the same time and should stay neighbors.
     constexpr int kStep = 1;
-    const int blocks = static_cast<int>(gridDim.x);
-    int place = static_cast<int>(blockIdx.x);
+    const int blocks = static_cast<int>(gridDim.x) / sharers();  // those that share as one
+    int place = static_cast<int>(blockIdx.x) / sharers();
 #pragma unroll 1
     for (int turn = 0; turn < p_.grid.items; turn += blocks) {
       const int number = turn + place;
@@ -55,7 +55,7 @@ class Producer {
       if (number >= p_.grid.items) continue;
       const WorkItem item(p_.grid, number);
       const AxisShare along =
-          axis_share<Config::kRows>(p_.grid, axis_, of_axis(item.group), of_axis(item.origin), warpgroup_);
+          axis_share<Config::kRows>(p_.grid, axis_, of_axis(item.group), of_axis(item.origin), warpgroup_, sharer());
       const Share share = share_of(along);
       if (share.total == 0) continue;
       if (has_role(0)) produce_rows(item, along, share);
@@ -87,6 +87,9 @@ class Producer {
   __device__ static int warp_of(int thread) { return __shfl_sync(~0U, thread / 32, 0); }
   __device__ bool plans_items() const { return kWarps == 1 || warp() == 0; }
   __device__ bool has_role(int role) const { return kRoles == 1 || warp() == role; }
+  __device__ int sharers() const { return kByCopyEngine && Config::kMayShare ? p_.grid.sharers : 1; }
+  /// This block of those.
+  __device__ int sharer() const { return static_cast<int>(blockIdx.x) % sharers(); }
   /// Whether tiles of this stage, or shares of them, are this warp's.
   __device__ bool loads_keys(int stage) const {
     if (kByCopyEngine) return has_role(1);
@@ -139,7 +142,7 @@ class Producer {
       first_row(item, w, origin.token);
       const int dim = t == 0 ? p_.dim : p_.dim_v;
       if constexpr (kByCopyEngine) {
-        fill(p_.row[t], dim, p_.grid.rows, true, origin, shared_.row[stage][t][w], full);
+        fill(p_.row[t], dim, p_.grid.rows, true, false, origin, shared_.row[stage][t][w], full);
       } else {
         const bool last = kWarps > 1 || box == kBoxes - 1;
         copying_.template copy<kCopiedRows>(p_.row[t].view, dim, p_.grid.rows, shared_.row_position, nullptr, origin,
@@ -155,7 +158,7 @@ class Producer {
 #pragma unroll
     for (int a = 0; a < 3; ++a) {
       const TiledAxis& axis = p_.grid.axes[a];
-      const int first = item.origin[a] + (a == p_.grid.split_axis ? warpgroup * axis.row_box : 0);
+      const int first = item.origin[a] + p_.grid.box_along(a, warpgroup, sharer()) * axis.row_box;
       token[a] = item.group[a] + axis.dilation * first;
     }
   }
@@ -308,7 +311,7 @@ class Producer {
     Barrier& full = keys ? shared_.key_full[stage] : shared_.value_full[stage];
     if constexpr (kByCopyEngine) {
       expect(full, p_.grid.columns.volume * dim);
-      fill(from, dim, p_.grid.columns, !extra, origin, to, full);
+      fill(from, dim, p_.grid.columns, !extra, sharers() > 1, origin, to, full);
     } else {
       constexpr int kShare = Config::kColumns / kSharers;
       copying_.template copy<kShare>(from.view, dim, p_.grid.columns, extra ? nullptr : shared_.column_position,
@@ -396,35 +399,42 @@ class Producer {
     __syncwarp();
   }
 
-  /// Has the copy engine fill a tile with rows at the positions of `shape`, or with consecutive extra tokens.
+  /// Has the copy engine fill a tile with rows at the positions of `shape`, or with consecutive extra tokens;
+  /// `is_shared` where another block has the same tile.
   template <int kRows>
-  __device__ void fill(const Source& from, int dim, const TileShape& shape, bool of_grid, const TileOrigin& origin,
-                       std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
+  __device__ void fill(const Source& from, int dim, const TileShape& shape, bool of_grid, bool is_shared,
+                       const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
     if (of_grid && shape.copies > 1) {
-      fill_by_walking(from, dim, shape, origin, to, full);
+      fill_by_walking(from, dim, shape, is_shared, origin, to, full);
     } else if (elect_lane()) {
-      copy_box(from, dim, origin.token, origin, 0, to, full);
+      copy_box(from, dim, is_shared, origin.token, origin, 0, to, full);
     }
   }
 
-  /// One box of tokens, all chunks.
+  /// One box of tokens, all chunks; of a tile that is shared every other one, for both blocks.
   template <int kRows>
-  __device__ void copy_box(const Source& from, int dim, const int (&token)[3], const TileOrigin& origin, int row,
-                           std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
+  __device__ void copy_box(const Source& from, int dim, bool is_shared, const int (&token)[3], const TileOrigin& origin,
+                           int row, std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
     const int column = origin.head * static_cast<int>(from.view.head_stride);
 #pragma unroll
     for (int chunk = 0; chunk < Config::kChunks; ++chunk) {
       const int left = dim - chunk * kChunk;
       if (left <= 0) break;
-      load_box(left < kChunk ? from.rest : from.full, shared_address(&to[chunk][row][0]), full, column + chunk * kChunk,
-               token[2], token[1], token[0], origin.batch);
+      const CUtensorMap& map = left < kChunk ? from.rest : from.full;
+      const std::uint32_t place = shared_address(&to[chunk][row][0]);
+      const int first = column + chunk * kChunk;
+      if (!is_shared) {
+        load_box(map, place, full, first, token[2], token[1], token[0], origin.batch);
+      } else if (chunk % 2 == sharer()) {
+        load_box_for_both(map, place, full, first, token[2], token[1], token[0], origin.batch);
+      }
     }
   }
 
   /// Axes that no box can pass over are walked, each lane its boxes.
   template <int kRows>
-  __device__ void fill_by_walking(const Source& from, int dim, const TileShape& shape, const TileOrigin& origin,
-                                  std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
+  __device__ void fill_by_walking(const Source& from, int dim, const TileShape& shape, bool is_shared,
+                                  const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
     const int copies = shape.copies;
 #pragma unroll 1
     for (int copy = lane_; copy < copies; copy += 32) {
@@ -438,7 +448,7 @@ class Producer {
         row += walked * shape.row_stride[a];
         token[a] += walked * p_.grid.axes[a].dilation;
       }
-      copy_box(from, dim, token, origin, row, to, full);
+      copy_box(from, dim, is_shared, token, origin, row, to, full);
     }
     __syncwarp();
   }

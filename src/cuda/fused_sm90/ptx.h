@@ -28,6 +28,17 @@ class Barrier {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address()), "r"(arrivals) : "memory");
   }
   __device__ void arrive() { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address()) : "memory"); }
+  /// At the barrier in the same place of a block of the cluster, this one or another.
+  __device__ void arrive_in(int block) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 there;\n"
+        "mapa.shared::cluster.u32 there, %0, %1;\n"
+        "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
+        "}\n" ::"r"(address()),
+        "r"(block)
+        : "memory");
+  }
   __device__ void arrive_expecting(int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address()), "r"(bytes) : "memory");
   }
@@ -88,6 +99,22 @@ __device__ inline void load_box(const CUtensorMap& map, std::uint32_t to, const 
       "%7}], [%2];" ::"r"(to),
       "l"(&map), "r"(barrier.address()), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
       : "memory");
+}
+
+/// The same to the same place of both blocks of a cluster, and to their barriers.
+__device__ inline void load_box_for_both(const CUtensorMap& map, std::uint32_t to, const Barrier& barrier, int c0,
+                                         int c1, int c2, int c3, int c4) {
+  constexpr std::uint16_t kBoth = 3;
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, "
+      "{%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(to),
+      "l"(&map), "r"(barrier.address()), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "h"(kBoth)
+      : "memory");
+}
+
+/// Waits for all threads of the cluster that have not ended.
+__device__ inline void await_cluster() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
 /// One box of shared memory to a tensor of rank 5; what lies outside of the tensor is dropped.

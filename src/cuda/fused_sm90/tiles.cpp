@@ -7,11 +7,15 @@ std::int64_t heads_of(const Problem& grid, RowKind rows) {
   return rows == RowKind::queries ? grid.heads : grid.heads_kv;
 }
 
+constexpr int kNoAxis = -1;
+
 }  // namespace
 
 TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling, RowKind kind)
     : split_axis(0),
       warpgroups(1),
+      sharers(1),
+      shared_axis(kNoAxis),
       heads(heads_of(grid, kind)),
       heads_per_kv(grid.heads / grid.heads_kv),
       batch(static_cast<int>(grid.batch)),
@@ -38,6 +42,22 @@ TiledGrid::TiledGrid(const Problem& grid, const Tiling& tiling, RowKind kind)
     if (tiling.block[a] == 1) continue;
     split_axis = a;
     warpgroups = static_cast<int>(tiling.block[a]);
+  }
+}
+
+void TiledGrid::share_columns() {
+  for (int a = 2; a >= 0; --a) {
+    TiledAxis& axis = axes[a];
+    const int tile = 2 * axis.row_tile;
+    const bool see_the_same = axis.window >= axis.extent || axis.stride % tile == 0;
+    // An odd tile would leave a block without rows, which costs more than copies do.
+    if (axis.causal || axis.dilation > 1 || !see_the_same || axis.tiles % 2 != 0) continue;
+    sharers = 2;
+    shared_axis = a;
+    axis.row_tile = axis.origin_step = tile;
+    axis.tiles = Divisor<int>(axis.tiles / 2);
+    items /= 2;
+    return;
   }
 }
 

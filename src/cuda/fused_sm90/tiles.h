@@ -105,7 +105,7 @@ struct TiledAxis {
   Divisor<int> stride;
   bool causal;
   int row_box;       ///< positions of the rows of one warpgroup
-  int row_tile;      ///< of all warpgroups together
+  int row_tile;      ///< of all warpgroups together, and of blocks that share column tiles
   int first_origin;  ///< where the first work item begins: of causal queries the last ones, which see the most keys
   int origin_step;   ///< from one work item to the next: a row tile, forward or backward
   Divisor<int> column_tile;
@@ -120,7 +120,8 @@ struct TiledAxis {
 std::int64_t work_items(const Problem& grid, const Tiling& tiling, RowKind rows = RowKind::queries);
 
 /// All work of a launch. A work item is a row tile of one head and batch entry: one box of rows for each warpgroup,
-/// side by side along `split_axis`. Column tiles are laid from the corner of the halo of the whole row tile, those
+/// side by side along `split_axis`; and as many for a second block, side by side with those along `shared_axis`, where
+/// two blocks share column tiles. Column tiles are laid from the corner of the halo of the whole row tile, those
 /// along the split axis outermost, so that each warpgroup needs consecutive ones.
 ///
 /// Where rows are keys, boxes of keys have the shape of the tiling's query tile, and tiles of queries that of its key
@@ -128,7 +129,9 @@ std::int64_t work_items(const Problem& grid, const Tiling& tiling, RowKind rows 
 struct TiledGrid {
   TiledAxis axes[3];
   int split_axis;
-  int warpgroups;
+  int warpgroups;   ///< of a block
+  int sharers;      ///< blocks of a work item: 1, or 2 that pass over the same column tiles, which are copied once
+  int shared_axis;  ///< of two; else none of the axes
   Divisor<int> heads;
   Divisor<int> heads_per_kv;
   int batch;
@@ -139,6 +142,16 @@ struct TiledGrid {
 
   TiledGrid() = default;
   TiledGrid(const Problem& grid, const Tiling& tiling, RowKind kind = RowKind::queries);
+
+  /// Makes two neighboring row tiles each work item, for two blocks, if along some axis rows of both see the same
+  /// columns: all of them, or those of a window that as many rows share. Else nothing changes.
+  void share_columns();
+
+  /// Of the boxes of a row tile along an axis, that of a warpgroup of one of the sharers.
+  VICINAL_HOST_DEVICE constexpr int box_along(int axis, int warpgroup, int sharer) const {
+    const int boxes = axis == split_axis ? warpgroups : 1;  // of a block
+    return (axis == split_axis ? warpgroup : 0) + (axis == shared_axis ? sharer * boxes : 0);
+  }
 
   /// Axes from the outermost to the innermost loop over column tiles.
   VICINAL_HOST_DEVICE constexpr int loop_axis(int loop) const {
@@ -188,12 +201,12 @@ struct AxisShare {
   Range unmasked;    ///< tiles of which all rows of the warpgroup see all columns
 };
 
-/// One axis of the work item with origin `origin` as warpgroup `warpgroup` sees it.
+/// One axis of the work item with origin `origin` as a warpgroup of one of the sharers sees it.
 template <RowKind kRows>
 VICINAL_HOST_DEVICE inline AxisShare axis_share(const TiledGrid& grid, int axis_number, int group, int origin,
-                                                int warpgroup) {
+                                                int warpgroup, int sharer = 0) {
   const TiledAxis& axis = grid.axes[axis_number];
-  const int box = axis_number == grid.split_axis ? warpgroup : 0;
+  const int box = grid.box_along(axis_number, warpgroup, sharer);
   AxisShare share{{0, 0}, 0, 0, {0, 0}, {0, 0}};
   const Window window = axis.in_group(group);
   const int end = smaller(origin + axis.row_tile, window.members);
