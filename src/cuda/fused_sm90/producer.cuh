@@ -89,7 +89,7 @@ class Producer {
   __device__ bool has_role(int role) const { return kRoles == 1 || warp() == role; }
   __device__ int sharers() const { return kByCopyEngine && Config::kMayShare ? p_.grid.sharers : 1; }
   /// This block of those.
-  __device__ int sharer() const { return static_cast<int>(blockIdx.x) % sharers(); }
+  __device__ int sharer() const { return static_cast<int>(blockIdx.x) & (sharers() - 1); }
   /// Whether tiles of this stage, or shares of them, are this warp's.
   __device__ bool loads_keys(int stage) const {
     if (kByCopyEngine) return has_role(1);
