@@ -125,13 +125,23 @@ class Producer {
   __device__ void produce_rows(const WorkItem& item, const AxisShare& along, const Share& share) {
     const int stage = row_ring_.stage;
     await(shared_.row_empty[stage], row_ring_.phase ^ 1);
+    Barrier& full = shared_.row_full[stage];
+    // The copy engine begins, and notes are written meanwhile; threads find in them what they copy.
+    if constexpr (kByCopyEngine) copy_rows(item, stage, full);
     if (plans_items()) {
       note_item(item, along, share, stage);
       note_rows(item, along, stage);
       __syncwarp();
     }
-    Barrier& full = shared_.row_full[stage];
-    expect(full, kWarpgroups * p_.grid.rows.volume * (p_.dim + (Config::kRowTensors > 1 ? p_.dim_v : 0)));
+    if constexpr (kByCopyEngine) {
+      expect(full, kWarpgroups * p_.grid.rows.volume * (p_.dim + (Config::kRowTensors > 1 ? p_.dim_v : 0)));
+    } else {
+      copy_rows(item, stage, full);
+    }
+    row_ring_.advance();
+  }
+
+  __device__ void copy_rows(const WorkItem& item, int stage, Barrier& full) {
     constexpr int kBoxSharers = kByCopyEngine ? 1 : kWarpgroupRows / kCopiedRows;
 #pragma unroll 1
     for (int box = kByCopyEngine ? 0 : warp() / kBoxSharers; box < kBoxes;
@@ -150,7 +160,6 @@ class Producer {
                                             last ? &full : nullptr);
       }
     }
-    row_ring_.advance();
   }
 
   /// The token of the first row of a warpgroup's box.
@@ -182,6 +191,8 @@ class Producer {
   }
 
   __device__ void note_rows(const WorkItem& item, const AxisShare& along, int stage) const {
+    const bool masks = along.unmasked.begin > 0 || along.unmasked.end < along.column_tiles;
+    if (!__any_sync(~0U, masks && lane_ < 3 * kWarpgroups)) return;  // nobody would read it
     const TileShape& shape = p_.grid.rows;
     const int second = shape.extent[0];
     const int third = second + shape.extent[1];
