@@ -47,7 +47,7 @@ class ForwardConsumer : Consumer<Config> {
 #pragma unroll 1
       for (int extra = 0; extra < 2; ++extra) {
         skip(extra != 0 ? note.skipped_after : note.skipped_before);
-        attend(extra != 0 ? note.extra : note.attended);
+        attend(extra != 0 ? note.extra : note.attended, extra != 0 || note.extra == 0 ? &note : nullptr);
       }
       const Place place = Base::place_of(note);
       release(shared_.row_empty[row_ring_.stage]);
@@ -99,8 +99,8 @@ class ForwardConsumer : Consumer<Config> {
   /// Attends to `count` key tiles that follow each other: those of the grid, or the extra ones. With the scores of one
   /// the tensor cores add the product of the one before to O, which masks, and the look for larger scores, overlap; the
   /// other warpgroup keeps them busy while exponentials are computed. Of two heads, one after the other for each tile,
-  /// in the same way.
-  __device__ void attend(int count) {
+  /// in the same way. `concluded` is the work item that they are the last of, if they are.
+  __device__ void attend(int count, const ItemNote* concluded) {
     if (count == 0) return;
     const bool adds = started_[0];
     this->await_keys();
@@ -133,6 +133,7 @@ class ForwardConsumer : Consumer<Config> {
       attend_second(true);
     }
     const int multiplied = begin_output(kLastHead, false);
+    if (concluded != nullptr) conclude(Base::place_of(*concluded));
     wait_for_products<0>();
     end_output(kLastHead, multiplied);
   }
@@ -267,10 +268,9 @@ class ForwardConsumer : Consumer<Config> {
     for (int o = 0; o < kSums; ++o) output_[head][o] *= shrink_[o / 2 % 2];
   }
 
-  /// Normalises and writes the rows of the box: the output to view 0, logsumexp to view 1.
-  __device__ void finish(const Place& place) {
+  /// Sums up the weights of each row and writes logsumexp, view 1, while the last product is added to O.
+  __device__ void conclude(const Place& place) {
     constexpr float kLn2 = 0.693147180559945309F;
-    float inverse[kHeads][2];
 #pragma unroll
     for (int head = 0; head < kHeads; ++head) {
       float* sum = sum_[head];
@@ -278,7 +278,6 @@ class ForwardConsumer : Consumer<Config> {
       for (int i = 0; i < 2; ++i) {
         sum[i] += __shfl_xor_sync(~0U, sum[i], 1);
         sum[i] += __shfl_xor_sync(~0U, sum[i], 2);
-        inverse[head][i] = __fdividef(1.0F, sum[i]);
       }
       // Lane l holds row l / 4 and the one 8 below: two lanes of each four write their logsumexp.
       if (lane_ % 4 < 2 && p_.rows[1].data != nullptr) {
@@ -291,6 +290,16 @@ class ForwardConsumer : Consumer<Config> {
           static_cast<float*>(p_.rows[1].data)[at] = (bound + __log2f(total)) * kLn2;
         }
       }
+    }
+  }
+
+  /// Normalises and writes the rows of the box, to view 0.
+  __device__ void finish(const Place& place) {
+    float inverse[kHeads][2];
+#pragma unroll
+    for (int head = 0; head < kHeads; ++head) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) inverse[head][i] = __fdividef(1.0F, sum_[head][i]);
     }
     this->write_rows(place, 0, p_.dim_v, [&](int i) {
       const int head = i / kSums;
