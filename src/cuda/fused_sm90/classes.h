@@ -45,7 +45,7 @@ static_assert(kForwardPairsClasses.front().dim * kPairedHeads == kChunk);
 /// Whether two blocks of a class may share column tiles (`TiledGrid::sharers`): where each has a multiprocessor to
 /// itself and that is faster (docs/decisions/0082).
 constexpr bool may_share_columns(const KernelClass& size) {
-  return size.warpgroups == 2 && (size.dim == 96 || size.dim == 128);
+  return size.warpgroups == 2 && size.dim >= 64 && size.dim <= 128;
 }
 
 /// Of both passes of the backward kernels: over query boxes, and over key boxes. They keep two tensors of each box, and

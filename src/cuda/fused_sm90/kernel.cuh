@@ -2,7 +2,9 @@
 
 // The frame of the fused Hopper kernels. A block takes work items in turns, or one (dealing.h): the last warps produce
 // (producer.cuh), they fill rings of tiles by the copy engine (or, where strides forbid that, with all of their
-// threads), ahead across work items; the others consume (consumer.cuh), one warpgroup for each box of rows.
+// threads), ahead across work items; the others consume (consumer.cuh), one warpgroup for each box of rows. Two blocks
+// may take a work item together, as a cluster: each keeps rows of its own, and copies a part of each column tile for
+// both, into a stage that the consumers of both have given back.
 
 #include <cuda_runtime.h>
 

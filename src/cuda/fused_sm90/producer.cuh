@@ -24,6 +24,7 @@ class Producer {
   static constexpr int kRoles = kWarps == 1 || !kByCopyEngine ? 1 : (Config::kHasStatistics ? 4 : 3);
   static constexpr int kLag = kByCopyEngine ? Config::kValueLag : 0;
   static constexpr int kSharers = kByCopyEngine ? 1 : Config::kTileSharers;
+  static constexpr int kWhole = -1;  // of the parts of a tile that blocks may share
   static constexpr int kBoxes = kWarpgroups * Config::kRowTensors;  // of an item's rows
   /// Rows of a box that a warp copies, so that each has as many.
   static constexpr int kCopiedRows = smaller(kWarpgroupRows, kBoxes* kWarpgroupRows / kWarps);
@@ -87,8 +88,9 @@ class Producer {
   __device__ static int warp_of(int thread) { return __shfl_sync(~0U, thread / 32, 0); }
   __device__ bool plans_items() const { return kWarps == 1 || warp() == 0; }
   __device__ bool has_role(int role) const { return kRoles == 1 || warp() == role; }
+  /// Blocks that have this work item; they share its column tiles.
   __device__ int sharers() const { return kByCopyEngine && Config::kMayShare ? p_.grid.sharers : 1; }
-  /// This block of those.
+  /// Which of them this block is, of one or two.
   __device__ int sharer() const { return static_cast<int>(blockIdx.x) & (sharers() - 1); }
   /// Whether tiles of this stage, or shares of them, are this warp's.
   __device__ bool loads_keys(int stage) const {
@@ -152,7 +154,7 @@ class Producer {
       first_row(item, w, origin.token);
       const int dim = t == 0 ? p_.dim : p_.dim_v;
       if constexpr (kByCopyEngine) {
-        fill(p_.row[t], dim, p_.grid.rows, true, false, origin, shared_.row[stage][t][w], full);
+        fill(p_.row[t], dim, p_.grid.rows, true, kWhole, origin, shared_.row[stage][t][w], full);
       } else {
         const bool last = kWarps > 1 || box == kBoxes - 1;
         copying_.template copy<kCopiedRows>(p_.row[t].view, dim, p_.grid.rows, shared_.row_position, nullptr, origin,
@@ -322,7 +324,8 @@ class Producer {
     Barrier& full = keys ? shared_.key_full[stage] : shared_.value_full[stage];
     if constexpr (kByCopyEngine) {
       expect(full, p_.grid.columns.volume * dim);
-      fill(from, dim, p_.grid.columns, !extra, sharers() > 1, origin, to, full);
+      const int part = sharers() > 1 ? (stage + kind + sharer()) & 1 : kWhole;  // a tile may be one chunk: in turns
+      fill(from, dim, p_.grid.columns, !extra, part, origin, to, full);
     } else {
       constexpr int kShare = Config::kColumns / kSharers;
       copying_.template copy<kShare>(from.view, dim, p_.grid.columns, extra ? nullptr : shared_.column_position,
@@ -410,21 +413,21 @@ class Producer {
     __syncwarp();
   }
 
-  /// Has the copy engine fill a tile with rows at the positions of `shape`, or with consecutive extra tokens;
-  /// `is_shared` where another block has the same tile.
+  /// Has the copy engine fill a tile with rows at the positions of `shape`, or with consecutive extra tokens. Where two
+  /// blocks share it, the part that is this block's, for both: even chunks, 0, or odd ones, 1.
   template <int kRows>
-  __device__ void fill(const Source& from, int dim, const TileShape& shape, bool of_grid, bool is_shared,
+  __device__ void fill(const Source& from, int dim, const TileShape& shape, bool of_grid, int part,
                        const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
     if (of_grid && shape.copies > 1) {
-      fill_by_walking(from, dim, shape, is_shared, origin, to, full);
+      fill_by_walking(from, dim, shape, part, origin, to, full);
     } else if (elect_lane()) {
-      copy_box(from, dim, is_shared, origin.token, origin, 0, to, full);
+      copy_box(from, dim, part, origin.token, origin, 0, to, full);
     }
   }
 
-  /// One box of tokens, all chunks; of a tile that is shared every other one, for both blocks.
+  /// One box of tokens.
   template <int kRows>
-  __device__ void copy_box(const Source& from, int dim, bool is_shared, const int (&token)[3], const TileOrigin& origin,
+  __device__ void copy_box(const Source& from, int dim, int part, const int (&token)[3], const TileOrigin& origin,
                            int row, std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
     const int column = origin.head * static_cast<int>(from.view.head_stride);
 #pragma unroll
@@ -434,9 +437,9 @@ class Producer {
       const CUtensorMap& map = left < kChunk ? from.rest : from.full;
       const std::uint32_t place = shared_address(&to[chunk][row][0]);
       const int first = column + chunk * kChunk;
-      if (!is_shared) {
+      if (part == kWhole) {
         load_box(map, place, full, first, token[2], token[1], token[0], origin.batch);
-      } else if (chunk % 2 == sharer()) {
+      } else if (chunk % 2 == part) {
         load_box_for_both(map, place, full, first, token[2], token[1], token[0], origin.batch);
       }
     }
@@ -444,7 +447,7 @@ class Producer {
 
   /// Axes that no box can pass over are walked, each lane its boxes.
   template <int kRows>
-  __device__ void fill_by_walking(const Source& from, int dim, const TileShape& shape, bool is_shared,
+  __device__ void fill_by_walking(const Source& from, int dim, const TileShape& shape, int part,
                                   const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
     const int copies = shape.copies;
 #pragma unroll 1
@@ -459,7 +462,7 @@ class Producer {
         row += walked * shape.row_stride[a];
         token[a] += walked * p_.grid.axes[a].dilation;
       }
-      copy_box(from, dim, is_shared, token, origin, row, to, full);
+      copy_box(from, dim, part, token, origin, row, to, full);
     }
     __syncwarp();
   }
