@@ -130,8 +130,9 @@ void launch(const char* name, const Problem& problem, const Parameters& paramete
   launcher.allow_shared_memory(name, kKernel, kSharedBytes);
   const int items = parameters.grid.items;
   const int sharers = parameters.grid.sharers;
-  const unsigned blocks = dealing == Dealing::by_the_device ? static_cast<unsigned>(items)
-                                                            : launcher.persistent_blocks(items, Config::kBlocks, sharers);
+  const unsigned blocks = dealing == Dealing::by_the_device
+                              ? static_cast<unsigned>(items)
+                              : launcher.persistent_blocks(items, Config::kBlocks, sharers);
   launcher.launch_clusters(name, kKernel, blocks, Config::kThreads, kSharedBytes, sharers, parameters);
 }
 

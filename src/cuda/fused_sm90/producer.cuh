@@ -24,7 +24,7 @@ class Producer {
   static constexpr int kRoles = kWarps == 1 || !kByCopyEngine ? 1 : (Config::kHasStatistics ? 4 : 3);
   static constexpr int kLag = kByCopyEngine ? Config::kValueLag : 0;
   static constexpr int kSharers = kByCopyEngine ? 1 : Config::kTileSharers;
-  static constexpr int kWhole = -1;  // of the parts of a tile that blocks may share
+  static constexpr int kWhole = -1;                                 // of the parts of a tile that blocks may share
   static constexpr int kBoxes = kWarpgroups * Config::kRowTensors;  // of an item's rows
   /// Rows of a box that a warp copies, so that each has as many.
   static constexpr int kCopiedRows = smaller(kWarpgroupRows, kBoxes* kWarpgroupRows / kWarps);
@@ -448,7 +448,8 @@ class Producer {
   /// Axes that no box can pass over are walked, each lane its boxes.
   template <int kRows>
   __device__ void fill_by_walking(const Source& from, int dim, const TileShape& shape, int part,
-                                  const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier& full) const {
+                                  const TileOrigin& origin, std::uint8_t (&to)[Config::kChunks][kRows][128],
+                                  Barrier& full) const {
     const int copies = shape.copies;
 #pragma unroll 1
     for (int copy = lane_; copy < copies; copy += 32) {
