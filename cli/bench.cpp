@@ -32,6 +32,7 @@ struct BenchArguments {
   std::vector<std::string> only;
   std::string record;
   bench::MeasureOptions measure;
+  int rounds = 1;
   int threads = 0;
   bool cold = false;
 };
@@ -85,18 +86,34 @@ Device device_of(const std::vector<bench::NamedProblem>& problems) {
   return device;
 }
 
-bench::Result measure(const BenchArguments& arguments, const bench::NamedProblem& named, Operation operation,
-                      const bench::Roofline& roofline) {
-  const Plan plan = make_plan(named.problem, operation, arguments.planning.resolve(named.problem, operation));
-  const Device& device = named.problem.device;
+/// A row of the table, and the seconds of all of its repetitions so far.
+struct Row {
+  bench::Result result;
+  std::vector<double> seconds;
+};
+
+/// Measures a row for another round.
+void measure(const BenchArguments& arguments, Row& row) {
+  const Plan& plan = row.result.plan;
+  const Device& device = plan.problem.device;
   const std::size_t cache = device.type == DeviceType::cpu
                                 ? bench::last_level_cache_bytes()
                                 : cuda::devices().at(static_cast<std::size_t>(device.index)).cache_bytes;
   bench::Workload workload(plan, arguments.cold ? bench::Workload::cold_copies(plan, cache) : 1, arguments.threads);
   const std::unique_ptr<bench::Clock> clock = clock_for(device);
-  const bench::Timing timing =
-      bench::measure([&](std::int64_t repetition) { workload.run(repetition); }, arguments.measure, *clock);
-  return {named.name, plan, timing, roofline.floor_seconds(plan.cost, named.problem.dtype)};
+  const std::vector<double> seconds =
+      bench::measure_repetitions([&](std::int64_t repetition) { workload.run(repetition); }, arguments.measure, *clock);
+  row.seconds.insert(row.seconds.end(), seconds.begin(), seconds.end());
+  row.result.timing = bench::timing_of(row.seconds);
+}
+
+/// Of the rows that have been measured.
+std::vector<bench::Result> results_of(const std::vector<Row>& rows) {
+  std::vector<bench::Result> results;
+  for (const Row& row : rows) {
+    if (!row.seconds.empty()) results.push_back(row.result);
+  }
+  return results;
 }
 
 std::string table_of(const std::vector<bench::Result>& results) {
@@ -129,18 +146,26 @@ ExitCode run_bench(const BenchArguments& arguments) {
              format_significant(2e-12 * roofline.multiply_adds_per_second_32),
              format_significant(2e-12 * roofline.multiply_adds_per_second_64));
   const bool on_terminal = isatty(STDERR_FILENO) == 1;
-  std::vector<bench::Result> results;
+  std::vector<Row> rows;
   for (const bench::NamedProblem& named : problems) {
     for (const Operation operation : arguments.operations.operations()) {
-      if (on_terminal) fmt::print(stderr, "\r\033[K{} {} ...", named.name, name_of(operation));
-      results.push_back(measure(arguments, named, operation, roofline));
+      const Plan plan = make_plan(named.problem, operation, arguments.planning.resolve(named.problem, operation));
+      rows.push_back({{named.name, plan, {}, roofline.floor_seconds(plan.cost, named.problem.dtype)}, {}});
+    }
+  }
+  for (int round = 0; round < arguments.rounds; ++round) {
+    for (Row& row : rows) {
+      const bench::Result& result = row.result;
+      if (on_terminal) fmt::print(stderr, "\r\033[K{} {} ...", result.name, name_of(result.plan.operation));
+      measure(arguments, row);
       if (!arguments.record.empty()) {  // whatever comes after
-        bench::save_json(arguments.record, bench::make_record(device, roofline, threads, arguments.cold, results));
+        bench::save_json(arguments.record,
+                         bench::make_record(device, roofline, threads, arguments.cold, results_of(rows)));
       }
     }
   }
   if (on_terminal) fmt::print(stderr, "\r\033[K");
-  fmt::print("{}", table_of(results));
+  fmt::print("{}", table_of(results_of(rows)));
   return kSuccess;
 }
 
@@ -190,6 +215,12 @@ Command add_bench(CLI::App& program) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command->add_option("--repetitions", arguments->measure.min_repetitions, "Repeat at least this often")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--rounds", arguments->rounds,
+                   "Measure all rows so often, one after the other: a row's time is that of all its repetitions, which "
+                   "a machine that slows down does not set apart from another's")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_flag("--cold", arguments->cold, "Rotate the tensors so that none is found in a cache");

@@ -26,7 +26,8 @@ void WallClock::start() { start_nanoseconds_ = now_nanoseconds(); }
 
 double WallClock::stop() { return static_cast<double>(now_nanoseconds() - start_nanoseconds_) * 1e-9; }
 
-Timing measure(const std::function<void(std::int64_t)>& body, const MeasureOptions& options, Clock& clock) {
+std::vector<double> measure_repetitions(const std::function<void(std::int64_t)>& body, const MeasureOptions& options,
+                                        Clock& clock) {
   std::int64_t repetition = 0;
   const auto timed = [&] {
     clock.start();
@@ -47,10 +48,18 @@ Timing measure(const std::function<void(std::int64_t)>& body, const MeasureOptio
     seconds.push_back(timed());
     spent += seconds.back();
   }
-  std::sort(seconds.begin(), seconds.end());
+  return seconds;
+}
+
+Timing timing_of(std::vector<double> seconds) {
+  std::ranges::sort(seconds);
   const double median = quantile(seconds, 0.5);
   return {median, seconds.front(), (quantile(seconds, 0.75) - quantile(seconds, 0.25)) / median,
           static_cast<std::int64_t>(seconds.size())};
+}
+
+Timing measure(const std::function<void(std::int64_t)>& body, const MeasureOptions& options, Clock& clock) {
+  return timing_of(measure_repetitions(body, options, clock));
 }
 
 }  // namespace vicinal::bench

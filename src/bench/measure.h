@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "cuda/memory.h"
 
@@ -55,7 +56,14 @@ struct Timing {
 };
 
 /// Times body(repetition); repetitions count from 0 through warm-up and timing alike, so a body can rotate its inputs.
-/// Requires min_repetitions >= 1.
+/// Requires min_repetitions >= 1. The result has the seconds of each timed repetition.
+std::vector<double> measure_repetitions(const std::function<void(std::int64_t repetition)>& body,
+                                        const MeasureOptions& options, Clock& clock);
+
+/// Of at least one repetition.
+Timing timing_of(std::vector<double> seconds);
+
+/// Both.
 Timing measure(const std::function<void(std::int64_t repetition)>& body, const MeasureOptions& options, Clock& clock);
 
 }  // namespace vicinal::bench

@@ -28,6 +28,15 @@ def test_a_problem(vicinal: Program) -> None:
     ]
 
 
+def test_rounds(vicinal: Program, tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    problem = "--layout 8x8 --window 3 --dim 8"
+    lines = succeeded(vicinal("bench --rounds 3", QUICK, problem, "--json", record)).splitlines()[2:]
+    assert [line.split()[-1] for line in lines] == ["6", "6"]
+    assert [result["repetitions"] for result in json.loads(record.read_text())["results"]] == [6, 6]
+    assert "rounds" in refused(vicinal("bench --rounds 0", problem))
+
+
 def test_unfused_operations(vicinal: Program) -> None:
     names = ("pointwise_neighborhood", "neighborhood_neighborhood", "inverse_neighborhood", "bias_gradient")
     chosen = " ".join(f"--operation {name}" for name in names)
