@@ -74,7 +74,7 @@ struct KernelConfig {
   static constexpr int kProducers = kBlocks == 1 ? 128 : 32;
   static constexpr int kThreads = kConsumers + kProducers;
   /// Warps that copy a tile together, where threads copy and no other stage is free meanwhile.
-  static constexpr int kTileSharers = kProducers > 32 && kStages == 2 ? 2 : 1;
+  static constexpr int kTileCopiers = kProducers > 32 && kStages == 2 ? 2 : 1;
   /// Registers a thread: at the launch where one block has the multiprocessor, and then, moved by setmaxnreg.
   static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
   static constexpr int kProducerRegisters = 56;

@@ -56,7 +56,7 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
     shared.column_offset[1][i] = token_offset(p.value.view, 0, token, 0);
   }
   if (thread == 0) {
-    const int fills = p.by_copy_engine ? 1 : Config::kTileSharers;
+    const int fills = p.by_copy_engine ? 1 : Config::kTileCopiers;
     const int row_fills = p.by_copy_engine ? 1 : Config::kProducers / 32;        // all warps that copy share rows
     const int statistics = Config::kHasStatistics && p.by_copy_engine ? 32 : 0;  // one for each thread that copies them
     const int releases = 4 * Config::kWarpgroups;                                // one for each warp

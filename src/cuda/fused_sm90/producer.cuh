@@ -23,7 +23,7 @@ class Producer {
   static constexpr int kWarps = Config::kProducers / 32;
   static constexpr int kRoles = kWarps == 1 || !kByCopyEngine ? 1 : (Config::kHasStatistics ? 4 : 3);
   static constexpr int kLag = kByCopyEngine ? Config::kValueLag : 0;
-  static constexpr int kSharers = kByCopyEngine ? 1 : Config::kTileSharers;
+  static constexpr int kCopiers = kByCopyEngine ? 1 : Config::kTileCopiers;
   static constexpr int kWhole = -1;                                 // of the parts of a tile that blocks may share
   static constexpr int kBoxes = kWarpgroups * Config::kRowTensors;  // of an item's rows
   /// Rows of a box that a warp copies, so that each has as many.
@@ -95,18 +95,18 @@ class Producer {
   /// Whether tiles of this stage, or shares of them, are this warp's.
   __device__ bool loads_keys(int stage) const {
     if (kByCopyEngine) return has_role(1);
-    return kWarps == 1 || (kSharers > 1 ? warp() < kSharers : warp() == stage % 2);
+    return kWarps == 1 || (kCopiers > 1 ? warp() < kCopiers : warp() == stage % 2);
   }
   __device__ bool loads_values(int stage) const {
     if (kByCopyEngine) return has_role(2);
-    return kWarps == 1 || (kSharers > 1 ? warp() >= kSharers : warp() == 2 + stage % 2);
+    return kWarps == 1 || (kCopiers > 1 ? warp() >= kCopiers : warp() == 2 + stage % 2);
   }
-  __device__ int share_of_tile() const { return kSharers > 1 ? warp() % kSharers : 0; }
+  __device__ int share_of_tile() const { return kCopiers > 1 ? warp() % kCopiers : 0; }
   __device__ bool loads_statistics(int stage) const {
     return Config::kHasStatistics && (kByCopyEngine ? has_role(3) : loads_keys(stage));
   }
   __device__ bool plans_tiles(int stage) const {
-    return kByCopyEngine || kSharers > 1 ? plans_items() : loads_keys(stage);
+    return kByCopyEngine || kCopiers > 1 ? plans_items() : loads_keys(stage);
   }
   __device__ bool adds_sums() const { return Config::kSumsQueries && warp() == 3; }
 
@@ -144,10 +144,10 @@ class Producer {
   }
 
   __device__ void copy_rows(const WorkItem& item, int stage, Barrier& full) {
-    constexpr int kBoxSharers = kByCopyEngine ? 1 : kWarpgroupRows / kCopiedRows;
+    constexpr int kBoxCopiers = kByCopyEngine ? 1 : kWarpgroupRows / kCopiedRows;
 #pragma unroll 1
-    for (int box = kByCopyEngine ? 0 : warp() / kBoxSharers; box < kBoxes;
-         box += kByCopyEngine ? 1 : kWarps / kBoxSharers) {
+    for (int box = kByCopyEngine ? 0 : warp() / kBoxCopiers; box < kBoxes;
+         box += kByCopyEngine ? 1 : kWarps / kBoxCopiers) {
       const int w = box / Config::kRowTensors;
       const int t = box % Config::kRowTensors;
       TileOrigin origin{item.batch, item.head, {}};
@@ -158,7 +158,7 @@ class Producer {
       } else {
         const bool last = kWarps > 1 || box == kBoxes - 1;
         copying_.template copy<kCopiedRows>(p_.row[t].view, dim, p_.grid.rows, shared_.row_position, nullptr, origin,
-                                            warp() % kBoxSharers * kCopiedRows, shared_.row[stage][t][w],
+                                            warp() % kBoxCopiers * kCopiedRows, shared_.row[stage][t][w],
                                             last ? &full : nullptr);
       }
     }
@@ -327,7 +327,7 @@ class Producer {
       const int part = sharers() > 1 ? (stage + kind + sharer()) & 1 : kWhole;  // a tile may be one chunk: in turns
       fill(from, dim, p_.grid.columns, !extra, part, origin, to, full);
     } else {
-      constexpr int kShare = Config::kColumns / kSharers;
+      constexpr int kShare = Config::kColumns / kCopiers;
       copying_.template copy<kShare>(from.view, dim, p_.grid.columns, extra ? nullptr : shared_.column_position,
                                      shared_.column_offset[kind], origin, share_of_tile() * kShare, to, &full);
     }
@@ -373,7 +373,7 @@ class Producer {
   __device__ void fill_statistics(const TileOrigin& origin, int stage) const {
     auto& to = shared_.statistics[stage];
 #pragma unroll 1
-    for (int i = lane_ + 32 * share_of_tile(); i < p_.grid.columns.volume; i += 32 * kSharers) {
+    for (int i = lane_ + 32 * share_of_tile(); i < p_.grid.columns.volume; i += 32 * kCopiers) {
       int token[3];
       bool exists = true;
       for (int a = 0; a < 3; ++a) {
