@@ -219,8 +219,8 @@ Command add_bench(CLI::App& program) {
       ->capture_default_str();
   command
       ->add_option("--rounds", arguments->rounds,
-                   "Measure all rows so often, one after the other: a row's time is that of all its repetitions, which "
-                   "a machine that slows down does not set apart from another's")
+                   "Go through all rows so many times; a row's time is the median of all of its repetitions, so that "
+                   "a machine that slows down does so for all rows")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_flag("--cold", arguments->cold, "Rotate the tensors so that none is found in a cache");

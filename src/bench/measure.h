@@ -60,10 +60,10 @@ struct Timing {
 std::vector<double> measure_repetitions(const std::function<void(std::int64_t repetition)>& body,
                                         const MeasureOptions& options, Clock& clock);
 
-/// Of at least one repetition.
+/// The quantiles of at least one repetition.
 Timing timing_of(std::vector<double> seconds);
 
-/// Both.
+/// The quantiles of the repetitions that `measure_repetitions` makes.
 Timing measure(const std::function<void(std::int64_t repetition)>& body, const MeasureOptions& options, Clock& clock);
 
 }  // namespace vicinal::bench
