@@ -23,20 +23,20 @@ struct ClassCosts {
 // From up to 129 tilings of each of 108 problems on one H100, forward and backward
 // (docs/decisions/0071-hopper-cost-model.md).
 constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
-    {0.240, 0.130, 0.710},  // 32x1
-    {0.427, 0.233, 2.049},  // 32x2
-    {0.298, 0.137, 0.586},  // 64x1
-    {0.555, 0.156, 1.903},  // 64x2
-    {0.635, 0.220, 1.940},  // 96x2
-    {0.787, 0.100, 2.375},  // 128x2
-    {0.857, 0.050, 3.407},  // 192x2
-    {0.772, 0.041, 3.806},  // 256x2
+    {0.240, 0.130, 0.497},  // 32x1
+    {0.427, 0.233, 1.434},  // 32x2
+    {0.298, 0.137, 0.410},  // 64x1
+    {0.555, 0.156, 1.332},  // 64x2
+    {0.635, 0.220, 1.358},  // 96x2
+    {0.787, 0.100, 1.662},  // 128x2
+    {0.857, 0.050, 2.385},  // 192x2
+    {0.772, 0.041, 2.664},  // 256x2
 }};
 
 // Of two heads.
 constexpr std::array<ClassCosts, kForwardPairsClasses.size()> kForwardPairsCosts{{
-    {0.475, 0.195, 0.750},  // 32x1
-    {0.815, 0.275, 2.732},  // 32x2
+    {0.475, 0.195, 0.525},  // 32x1
+    {0.815, 0.275, 1.912},  // 32x2
 }};
 
 // Of both passes together.
@@ -92,7 +92,7 @@ constexpr double kCopiesOf64 = 1.22;
 /// Where words are shifted.
 constexpr double kShifted = 1.35;
 constexpr double kCopySeconds = 18e-9;           // of a producer, for each box that it asks the copy engine for
-constexpr double kBytesPerSecond = 5e12;         // from the second-level cache
+constexpr double kBytesPerSecond = 6e12;         // from the second-level cache
 constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
 /// The same where the sums of a head do not fit, so that they come from memory and go there again.
 constexpr double kSpilledBytesPerSecond = 1.31e12;
