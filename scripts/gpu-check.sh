@@ -155,7 +155,7 @@ benchmark() {
   bench planned-fp16 headline "${headline_quick[@]}" --dtype fp16 || failed=1
   bench planned-fp16-largest headline "${headline_largest[@]}" --dtype fp16 || failed=1
   bench planned-bf16 headline --only 1d --only 2d_128 --dtype bf16 || failed=1
-  bench planned-fp16-dense dense --rounds 3 || failed=1  # rates that are compared with each other
+  bench planned-fp16-dense dense --rounds 5 || failed=1  # rates that are compared with each other
   bench forced-fp16 partial --forward --backend fused --tile-query 1x64 --tile-key 1x128 --tile-block 2x1 \
     --tile-rows 64 --tile-columns 128 || failed=1
   return "$failed"

@@ -239,13 +239,13 @@ class Search {
   }
 
   std::vector<Estimate> best(std::size_t count) {
-    // Looked at where few tilings are wanted: the others hardly ever hold them. As many of each size, since the bounds
-    // of one are farther below what it takes than those of another.
-    constexpr std::size_t kMostStarts = 48;
+    // Looked at where few tilings are wanted: the others hardly ever hold them; fewer forward, where plans are waited
+    // for. As many of each size, since the bounds of one are farther below what it takes than those of another.
+    const std::size_t most_starts = forward_ && long_axes(members_) > 1 ? 32 : 48;
     const std::size_t most =
-        count <= kFewTilings ? kMostStarts / sizes_.size() : std::numeric_limits<std::size_t>::max() / 2;
+        count <= kFewTilings ? most_starts / sizes_.size() : std::numeric_limits<std::size_t>::max() / 2;
     std::vector<Start> starts;
-    starts.reserve(2 * kMostStarts);
+    starts.reserve(2 * most_starts);
     for (std::size_t size = 0; size < sizes_.size(); ++size) add_starts(size, most, starts);
     // Of equal ones always the same: boxes side by side along the first axis forward, along the last one backward,
     // which were a little faster in most studies.
