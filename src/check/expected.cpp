@@ -181,13 +181,13 @@ class Computation {
     // Dot products of random rows are smaller than the product of their norms by the root of their length.
     const double grad_norm = norm(grad_output) / std::sqrt(static_cast<double>(grid_.dim_v));
     for (const Attended& k : keys) {
-      const double grad_score = rounded_to(rounding_, k.probability * (grad_probability(k) - delta));
+      const double weight = rounded_to(rounding_, k.probability);  // that a softmax in this precision has stored
+      const double grad_score = rounded_to(rounding_, weight * (grad_probability(k) - delta));
       add_scaled(grad_query, scale_ * grad_score, k.key);
       const auto grad_key = k.extra ? &Results::grad_extra_key : &Results::grad_key;
       const auto grad_value = k.extra ? &Results::grad_extra_value : &Results::grad_value;
       add_scaled(row_of(gradients.results.*grad_key, k.row, grid_.dim), scale_ * grad_score, query);
-      add_scaled(row_of(gradients.results.*grad_value, k.row, grid_.dim_v), rounded_to(rounding_, k.probability),
-                 grad_output);
+      add_scaled(row_of(gradients.results.*grad_value, k.row, grid_.dim_v), weight, grad_output);
 
       const double size =
           scale_ * k.probability * (grad_norm * (norm(k.value) + norm(output)) + std::abs(grad_logsumexp));
