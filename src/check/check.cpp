@@ -214,11 +214,12 @@ class Check {
         continue;
       }
       const std::vector<double>& magnitudes = straightforward_.magnitudes.*spec.values;
-      const RelativeError baseline = relative_error(straightforward_.results.*spec.values, exact, magnitudes);
+      const RelativeError baseline =
+          relative_error(straightforward_.results.*spec.values, exact, magnitudes, problem_.dtype);
       if (problem_.dtype == DType::fp64 || problem_.dtype == DType::fp32) {
         judge(name, "the difference of the two oracles", baseline.worst_row, 1e-11);
       }
-      const RelativeError error = relative_error(result, exact, magnitudes);
+      const RelativeError error = relative_error(result, exact, magnitudes, problem_.dtype);
       const RelativeError limit = error_limit(problem_, kSumsOverQueries, baseline);
       judge(name, "the relative error", error.overall, limit.overall);
       judge(fmt::format("{} at {}", name, place_of_row(shapes_.*spec.shape, error.row)),

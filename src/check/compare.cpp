@@ -7,10 +7,18 @@
 namespace vicinal::check {
 namespace {
 
-double ratio(double error_square, double exact_square, double magnitude_square) {
+/// The numbers of a dtype that are nearer to zero lie evenly: no error is relative to them.
+double smallest_normal(DType dtype) {
+  if (dtype == DType::fp64) return std::numeric_limits<double>::min();
+  return dtype == DType::fp16 ? 0x1p-14 : std::numeric_limits<float>::min();  // bf16 has the exponents of fp32
+}
+
+/// `least`: the norm of as many of the smallest normal numbers.
+double ratio(double error_square, double exact_square, double magnitude_square, double least) {
   constexpr double kCancellation = 0.25;
   if (error_square == 0) return 0;
-  const double denominator = std::sqrt(std::max(exact_square, kCancellation * kCancellation * magnitude_square));
+  double denominator = std::sqrt(std::max(exact_square, kCancellation * kCancellation * magnitude_square));
+  if (denominator > 0) denominator = std::max(denominator, least);
   const double error = std::sqrt(error_square) / denominator;
   return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();
 }
@@ -18,11 +26,14 @@ double ratio(double error_square, double exact_square, double magnitude_square) 
 }  // namespace
 
 RelativeError relative_error(std::span<const double> result, std::span<const double> exact,
-                             std::span<const double> magnitudes) {
+                             std::span<const double> magnitudes, DType dtype) {
   RelativeError error;
   if (exact.empty()) return error;
   error.row_elements = exact.size() / magnitudes.size();
   const std::size_t row_elements = error.row_elements;
+  const auto least = [dtype](std::size_t elements) {
+    return smallest_normal(dtype) * std::sqrt(static_cast<double>(elements));
+  };
   double error_total = 0, exact_total = 0, magnitude_total = 0;
   for (std::size_t row = 0; row < magnitudes.size(); ++row) {
     double error_square = 0, exact_square = 0;
@@ -32,7 +43,8 @@ RelativeError relative_error(std::span<const double> result, std::span<const dou
       exact_square += exact[i] * exact[i];
     }
     const double magnitude_square = magnitudes[row] * magnitudes[row];
-    if (const double of_row = ratio(error_square, exact_square, magnitude_square); of_row > error.worst_row) {
+    if (const double of_row = ratio(error_square, exact_square, magnitude_square, least(row_elements));
+        of_row > error.worst_row) {
       error.worst_row = of_row;
       error.row = static_cast<std::int64_t>(row);
     }
@@ -40,7 +52,7 @@ RelativeError relative_error(std::span<const double> result, std::span<const dou
     exact_total += exact_square;
     magnitude_total += magnitude_square;
   }
-  error.overall = ratio(error_total, exact_total, magnitude_total);
+  error.overall = ratio(error_total, exact_total, magnitude_total, least(exact.size()));
   return error;
 }
 

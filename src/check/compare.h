@@ -21,10 +21,11 @@ struct RelativeError {
 };
 
 /// `magnitudes`: for each row, how large it would be without cancellation; rows and totals that are much smaller are
-/// measured against a quarter of it. A result that is not finite has an infinite error, unless the exact one is the
-/// same infinity.
+/// measured against a quarter of it, and those that are smaller than the smallest normal numbers of `dtype`, in which
+/// results are stored, against these, unless zero is exact. A result that is not finite has an infinite error, unless
+/// the exact one is the same infinity.
 RelativeError relative_error(std::span<const double> result, std::span<const double> exact,
-                             std::span<const double> magnitudes);
+                             std::span<const double> magnitudes, DType dtype = DType::fp64);
 
 /// The limits for a result: fixed for fp32, but where the scale makes scores large, and fp64, for fp16 and bf16
 /// relative to the error of a straightforward computation in the same precision. Where rows have few elements the

@@ -272,5 +272,13 @@ TEST(RelativeError, MeasuresCancelledRowsAgainstTheirTerms) {
   EXPECT_TRUE(std::isinf(relative_error(exact, zero, std::vector<double>{0}).worst_row)) << "where 0 is exact";
 }
 
+TEST(RelativeError, MeasuresRowsOfSubnormalNumbersAgainstNormalOnes) {
+  const std::vector<double> exact{1e-8, 0, 0, 0}, magnitudes{1e-8}, none{0}, step{0, 0, 0, 0x1p-24};
+  EXPECT_DOUBLE_EQ(relative_error(std::vector<double>{1e-8, 0, 0, 0x1p-24}, exact, magnitudes, DType::fp16).worst_row,
+                   0x1p-24 / (2 * 0x1p-14));
+  EXPECT_GT(relative_error(step, exact, magnitudes, DType::bf16).worst_row, 1);
+  EXPECT_TRUE(std::isinf(relative_error(step, std::vector<double>(4), none, DType::fp16).worst_row));
+}
+
 }  // namespace
 }  // namespace vicinal::check
