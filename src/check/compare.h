@@ -21,9 +21,8 @@ struct RelativeError {
 };
 
 /// `magnitudes`: for each row, how large it would be without cancellation; rows and totals that are much smaller are
-/// measured against a quarter of it, and those that are smaller than the smallest normal numbers of `dtype`, in which
-/// results are stored, against these, unless zero is exact. A result that is not finite has an infinite error, unless
-/// the exact one is the same infinity.
+/// measured against a quarter of it, and those of elements below 2^-14 (fp16) or 2^-100 (bf16, fp32) against these,
+/// unless zero is exact. A result that is not finite has an infinite error, unless the exact one is the same infinity.
 RelativeError relative_error(std::span<const double> result, std::span<const double> exact,
                              std::span<const double> magnitudes, DType dtype = DType::fp64);
 

@@ -272,7 +272,7 @@ TEST(RelativeError, MeasuresCancelledRowsAgainstTheirTerms) {
   EXPECT_TRUE(std::isinf(relative_error(exact, zero, std::vector<double>{0}).worst_row)) << "where 0 is exact";
 }
 
-TEST(RelativeError, MeasuresRowsOfSubnormalNumbersAgainstNormalOnes) {
+TEST(RelativeError, MeasuresNegligibleRowsAgainstLargerOnes) {
   const std::vector<double> exact{1e-8, 0, 0, 0}, magnitudes{1e-8}, none{0}, step{0, 0, 0, 0x1p-24};
   EXPECT_DOUBLE_EQ(relative_error(std::vector<double>{1e-8, 0, 0, 0x1p-24}, exact, magnitudes, DType::fp16).worst_row,
                    0x1p-24 / (2 * 0x1p-14));
