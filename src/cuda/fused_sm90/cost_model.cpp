@@ -92,7 +92,8 @@ constexpr double kCopiesOf64 = 1.22;
 /// Where words are shifted.
 constexpr double kShifted = 1.35;
 constexpr double kCopySeconds = 18e-9;           // of a producer, for each box that it asks the copy engine for
-constexpr double kBytesPerSecond = 6e12;         // from the second-level cache
+constexpr double kForwardBytesPerSecond = 6e12;  // from the second-level cache
+constexpr double kBackwardBytesPerSecond = 5e12;
 constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
 /// The same where the sums of a head do not fit, so that they come from memory and go there again.
 constexpr double kSpilledBytesPerSecond = 1.31e12;
@@ -230,7 +231,7 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
   constexpr double kSeconds = 1e-6 / kMultiprocessors;
   const auto dims = static_cast<double>(joined * (grid.dim + grid.dim_v));
   const auto element = static_cast<double>(size_of(grid.dtype));
-  byte_seconds_ = heads * dims * element / kBytesPerSecond;
+  byte_seconds_ = heads * dims * element / (is_forward(method) ? kForwardBytesPerSecond : kBackwardBytesPerSecond);
   thread_seconds_ = heads * thread_copies(grid, method, size) * kSeconds;
   if (std::ranges::max(grid.dilation) > 1 && thread_seconds_ == 0) {  // else no axis is walked
     const std::int64_t chunks = ceil_div(joined * grid.dim, kChunk) + ceil_div(joined * grid.dim_v, kChunk);
