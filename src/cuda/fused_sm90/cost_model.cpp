@@ -72,8 +72,10 @@ constexpr double kShortMask = 1.03;
 /// What a tile takes less that is not masked where no row of the box holds a token, forward from head dim 96 on, as a
 /// share of `tile`: nothing but zeros is multiplied, perhaps for less power.
 constexpr double kEmptyRows = 0.25;
-constexpr int kLeastDimOfEmptyRows = 96;
-/// The same in two passes backward with two stages, of all tiles.
+constexpr int kLeastDimOfPower = 96;
+/// What a tile takes less, from that head dim on, that two blocks share (docs/decisions/0082).
+constexpr double kSharedTile = 0.025;
+/// As for rows without a token, in two passes backward with two stages, of all tiles.
 constexpr double kEmptyRowsBackward = 0.1;
 /// How much of the time in which the last blocks work is lost: the others leave them power and memory. Forward, where
 /// blocks of one warpgroup share a multiprocessor, they leave them tensor cores, too.
@@ -258,7 +260,7 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
   }
   const bool two_stages_backward = !is_forward(method) && size.warpgroups == 2 && size.stages == 2;
   const bool sparse_backward = two_stages_backward && method == Method::backward;
-  const bool sparse_forward = method == Method::forward && size.dim >= kLeastDimOfEmptyRows;
+  const bool power_binds = method == Method::forward && size.dim >= kLeastDimOfPower;
   PassCosts* next = passes_.data();
   for (const RowKind rows : passes) {
     // The query heads that share a head of keys make one item where keys are kept.
@@ -276,8 +278,9 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
                .item = item,
                .lone = tile * (two_stages_backward ? kLoneBackward : kLone),
                .between = two_stages_backward ? tile * kLoneBetween : 0,
-               .empty = sparse_forward ? tile * kEmptyRows : (sparse_backward ? tile * kEmptyRowsBackward : 0),
+               .empty = power_binds ? tile * kEmptyRows : (sparse_backward ? tile * kEmptyRowsBackward : 0),
                .empty_masked = sparse_backward ? tile * kEmptyRowsBackward : 0,
+               .shared = power_binds ? tile * kSharedTile : 0,
                .item_tiles = item / (tile * warpgroups_)};
   }
 }
@@ -289,7 +292,7 @@ CostModel::Tile CostModel::tile(const PerAxis<std::int64_t>& shape) const {
           copies > 1 ? static_cast<double>(copies) : 0, volume == columns_};
 }
 
-double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const {
+double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, double idling, bool shared) const {
   const PassCosts& costs = passes_[pass];
   const double extra = costs.rows == RowKind::queries ? work.items * tile.extra : 0;
   const double visited = work.visited + extra * warpgroups_;
@@ -302,10 +305,11 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   const double copies =
       (work.loaded * tile.copies + row_copies) * copy_seconds_ + (work.loaded + extra) * thread_seconds_;
   const double lone = std::max(work.loaded * warpgroups_ - work.visited, 0.0);
-  const double shared = std::max(work.visited - work.loaded, 0.0);
-  const double lonely = lone * costs.lone + std::min(lone, 2 * shared) * costs.between;
+  const double both = std::max(work.visited - work.loaded, 0.0);
+  const double lonely = lone * costs.lone + std::min(lone, 2 * both) * costs.between;
   const double empty = empty_rows(work.rows) * (unmasked * costs.empty + (visited - unmasked) * costs.empty_masked);
-  const double busy = visited * costs.tile + masks + lonely + work.items * costs.item - empty;
+  const double tiles = visited * (shared ? costs.tile - costs.shared : costs.tile);
+  const double busy = tiles + masks + lonely + work.items * costs.item - empty;
   double seconds = std::max(std::max(busy, copies) * idling, bytes);
   if (spill_seconds_ > 0) {
     // Memory that is busy for about as long hinders the rest: the fourth root of the sum of fourth powers.
@@ -324,10 +328,10 @@ CostModel::Shares CostModel::shares(std::size_t pass) const {
 }
 
 double CostModel::seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape,
-                          std::span<const double> idling) const {
+                          std::span<const double> idling, bool shared) const {
   double sum = aside_seconds_;
   for (std::size_t pass = 0; pass < works.size(); ++pass) {
-    sum += seconds(pass, works[pass], tile(tile_shape), idling[pass]);
+    sum += seconds(pass, works[pass], tile(tile_shape), idling[pass], shared);
   }
   return sum;
 }

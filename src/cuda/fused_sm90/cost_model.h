@@ -91,8 +91,9 @@ class CostModel {
     const double over_mean = (longest + costs.item_tiles) / (mean + costs.item_tiles);
     return idling(unevenness_of_items(all_items, places_, over_mean));
   }
-  /// Of the pass of that number, with `idling` for the items of the work.
-  [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling) const;
+  /// Of the pass of that number, with `idling` for the items of the work. `shared`: two blocks share column tiles.
+  [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling,
+                               bool shared = false) const;
   /// What pairs take at least where no block is idle: `spared` by those that are not masked, and `visit` each.
   struct Visits {
     double spared, visit;
@@ -125,14 +126,14 @@ class CostModel {
   [[nodiscard]] Shares shares(std::size_t pass) const;
   /// Of all passes, and of what is done beside them.
   [[nodiscard]] double seconds(std::span<const Work> works, const PerAxis<std::int64_t>& tile_shape,
-                               std::span<const double> idling) const;
+                               std::span<const double> idling, bool shared) const;
 
  private:
   /// Seconds of a multiprocessor that is never idle, for all heads (joined ones are one) and batch entries.
   struct PassCosts {
     RowKind rows;
     double item_heads;  ///< heads and batch entries that have items of their own
-    double tile, mask, axis, gap, item, lone, between, empty, empty_masked;
+    double tile, mask, axis, gap, item, lone, between, empty, empty_masked, shared;
     double item_tiles;  ///< as many take as long as what an item adds
   };
   /// The share of rows that hold no token.

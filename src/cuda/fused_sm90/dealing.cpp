@@ -8,8 +8,6 @@
 #include <span>
 #include <vector>
 
-#include "cuda/fused_sm90/classes.h"
-
 namespace vicinal::cuda::sm90 {
 namespace {
 
@@ -150,6 +148,11 @@ Deal best_deal(const TiledGrid& grid, RowKind rows, int blocks, const BlockCosts
   const double by_the_device = last - kBlockStartSeconds;  // blocks that take turns begin, too
   if (in_turns <= kClearly * by_the_device) return {Dealing::in_turns, in_turns / even};
   return {Dealing::by_the_device, by_the_device / even};
+}
+
+bool share_columns(TiledGrid& grid, const KernelClass& size, Dealing dealing, bool by_copy_engine) {
+  if (may_share_columns(size) && by_copy_engine && dealing == Dealing::in_turns) grid.share_columns();
+  return grid.sharers > 1;
 }
 
 }  // namespace vicinal::cuda::sm90

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "cuda/fused_sm90/classes.h"
 #include "cuda/fused_sm90/tiles.h"
 
 namespace vicinal::cuda::sm90 {
@@ -63,5 +64,9 @@ inline constexpr double kBlockStartSeconds = 5e-6;
 /// beginning of a block for each item, so it is taken only where turns are clearly more uneven. Takes about 7 ns for
 /// each item, where they are not alike.
 Deal best_deal(const TiledGrid& grid, RowKind rows, int blocks, const BlockCosts& costs);
+
+/// Has two blocks take the items of a forward pass together where that is faster and tiles allow it
+/// (docs/decisions/0082). Whether they do.
+bool share_columns(TiledGrid& grid, const KernelClass& size, Dealing dealing, bool by_copy_engine);
 
 }  // namespace vicinal::cuda::sm90

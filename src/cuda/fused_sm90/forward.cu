@@ -55,7 +55,7 @@ void forward(const Problem& grid, const Tiling& tiling, const ForwardViews& t, c
   const std::size_t instance = instance_of(kForwardClasses, grid, p.grid.warpgroups);
   const KernelClass& size = kForwardClasses[instance];
   const Dealing dealing = dealing_of(grid, tiling, p.grid, Method::forward, size, RowKind::queries);
-  if (may_share_columns(size) && p.by_copy_engine && dealing == Dealing::in_turns) p.grid.share_columns();
+  share_columns(p.grid, size, dealing, p.by_copy_engine);
   (*(grid.dtype == DType::fp16 ? kFp16 : kBf16)[instance])(grid, p, dealing, execution.stream);
 }
 

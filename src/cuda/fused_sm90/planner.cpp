@@ -15,6 +15,7 @@
 #include "core/tiling.h"
 #include "cuda/devices.h"
 #include "cuda/fused_sm90/classes.h"
+#include "cuda/fused_sm90/copies.h"
 #include "cuda/fused_sm90/cost_model.h"
 #include "cuda/fused_sm90/search.h"
 #include "cuda/fused_sm90/tiles.h"
@@ -108,6 +109,21 @@ double multiply_adds_of_pass(const Problem& grid, Method method, const KernelCla
   return products_over_keys(method, size) == 4 ? 2 * forward : backward;
 }
 
+/// How the items of a pass come to blocks.
+struct Dealt {
+  int items;
+  double unevenness;
+  bool shared;  ///< by two blocks
+};
+Dealt dealt(const Problem& items, Method method, const Tiling& tiling, const KernelClass& size, RowKind rows) {
+  TiledGrid tiled(items, tiling, rows);
+  const int count = tiled.items;
+  const Deal deal = deal_of(tiled, method, size, rows);
+  const bool shared =
+      method == Method::forward && share_columns(tiled, size, deal.dealing, copies_of(items).by_copy_engine);
+  return {count, deal.unevenness, shared};
+}
+
 Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   const KernelClass& size = *class_of(grid, method, volume(tiling.block));
   const std::span<const RowKind> passes = passes_of(method);
@@ -120,6 +136,7 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   const Problem items = joined(grid, method);
   std::array<Work, kMostPasses> works;
   std::array<double, kMostPasses> idling{};
+  bool shared = false;
   for (std::size_t pass = 0; pass < passes.size(); ++pass) {
     Work& work = works[pass];
     Spans spans(grid, passes[pass], {kMostBlocks, kMostBlocks, kMostBlocks});
@@ -131,7 +148,9 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
     const double masked = tile_volume == size.columns ? visited - work.unmasked : visited;
     cost.visited_multiply_adds += multiply_adds_of_pass(grid, method, size, passes[pass], visited * slots);
     cost.masked_multiply_adds += multiply_adds_of_pass(grid, method, size, passes[pass], masked * slots);
-    idling[pass] = model.idling(deal_of(TiledGrid(items, tiling, passes[pass]), method, size, passes[pass]).unevenness);
+    const Dealt deal = dealt(items, method, tiling, size, passes[pass]);
+    idling[pass] = model.idling(deal.unevenness);
+    shared = deal.shared;
     const std::int64_t heads = passes[pass] == RowKind::queries ? grid.heads : grid.heads_kv;
     cost.work_items += static_cast<double>(grid.batch * heads) / joined_heads(method) * work.items;
   }
@@ -140,7 +159,7 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
     const double extra_pairs = static_cast<double>(grid.tokens()) * static_cast<double>(grid.extra_kv);
     cost.visited_multiply_adds += 2 * multiply_adds(grid, Operation::forward, extra_pairs);
   }
-  cost.seconds = model.seconds(std::span(works).first(passes.size()), tiling.key_tile, idling);
+  cost.seconds = model.seconds(std::span(works).first(passes.size()), tiling.key_tile, idling, shared);
   return cost;
 }
 
@@ -164,16 +183,18 @@ class Closer {
     const std::span<const RowKind> passes = passes_of(method_);
     std::array<Work, kMostPasses> works;
     std::array<double, kMostPasses> idling{};
+    bool shared = false;
     for (std::size_t pass = 0; pass < passes.size(); ++pass) {
       for (int a = 0; a < 3; ++a) {
         const Spans::Boxes& boxes = boxes_of(pass, a, tiling.query_tile[a], tiling.block[a]);
         works[pass] *= spans_[pass].work(boxes, tiling.key_tile[a]);
       }
-      const TiledGrid tiled(items_, tiling, passes[pass]);
-      idling[pass] = model.idling(deal_of(tiled, method_, size, passes[pass]).unevenness);
-      if (tiled.items <= kMostUnevenItems) played_ += tiled.items;
+      const Dealt deal = dealt(items_, method_, tiling, size, passes[pass]);
+      idling[pass] = model.idling(deal.unevenness);
+      shared = deal.shared;
+      if (deal.items <= kMostUnevenItems) played_ += deal.items;
     }
-    return model.seconds(std::span(works).first(passes.size()), tiling.key_tile, idling);
+    return model.seconds(std::span(works).first(passes.size()), tiling.key_tile, idling, shared);
   }
   /// Items so far.
   [[nodiscard]] int played() const { return played_; }
@@ -210,15 +231,27 @@ class Closer {
   int played_ = 0;
 };
 
-/// The search only estimates how evenly items come to blocks, and looks at some blocks of an axis for all. Where items
-/// are few, the next tilings are looked at more closely; where one is wanted, until they would take clearly longer.
+/// Whether blocks may share tiles since their queries see all of an axis.
+bool sees_whole_axis(const Problem& grid, Method method) {
+  if (method != Method::forward) return false;
+  const KernelClass* size = class_of(grid, method, 2);
+  if (size == nullptr || !may_share_columns(*size)) return false;
+  for (int a = 0; a < 3; ++a) {
+    if (grid.layout[a] > 1 && grid.window[a] == grid.layout[a] && !grid.causal[a]) return true;
+  }
+  return false;
+}
+
+/// The search only estimates how evenly items come to blocks, looks at some blocks of an axis for all, and does not
+/// know that blocks share tiles. Where items are few or whole axes are seen, the next tilings are looked at more
+/// closely; where one is wanted, until they would take clearly longer.
 std::vector<Tiling> tilings(const Problem& grid, Method method, std::size_t count) {
   constexpr double kClearly = 1.05;
   constexpr int kSomeBlocks = 32;                             // twice as many as the search looks at, or more
   const int most_played = is_forward(method) ? 3000 : 12000;  // items, 3 ns each; training waits for a plan once
-  const bool few = has_few_items(grid, method);
-  std::vector<Estimate> found = best_tilings(grid, method, few ? std::max(count, kFewTilings) : count);
-  if (few) {
+  const bool close = has_few_items(grid, method) || sees_whole_axis(grid, method);
+  std::vector<Estimate> found = best_tilings(grid, method, close ? std::max(count, kFewTilings) : count);
+  if (close) {
     Closer closer(grid, method, count == 1 ? kSomeBlocks : kMostBlocks);
     double least = std::numeric_limits<double>::infinity();
     double before = 0;  // what the last was estimated at, and what it takes
