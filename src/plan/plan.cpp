@@ -188,7 +188,9 @@ std::string Plan::explain() const {
   }
   text += fmt::format("  memory     {} moved, {} of workspace\n", bytes(cost.bytes),
                       bytes(static_cast<double>(workspace_bytes)));
-  if (kernel->copies != nullptr) text += fmt::format("  copies     {}\n", kernel->copies(padded_to_rank_3(problem)));
+  if (kernel->copies != nullptr) {
+    text += fmt::format("  copies     {}\n", kernel->copies(padded_to_rank_3(problem), tiling));
+  }
   text += fmt::format("  estimate   {}\n", seconds(cost.seconds));
   for (const Refusal& refusal : refusals) text += fmt::format("  not used   {}: {}\n", refusal.kernel, refusal.reason);
   return text;

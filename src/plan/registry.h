@@ -35,7 +35,7 @@ struct KernelRow {
   Cost (*cost)(const Problem& grid, const Tiling& tiling);
   std::size_t (*workspace)(const Problem& grid, const Tiling& tiling);
   /// How it would copy tiles, and why no other way, for `Plan::explain`. Not set where there is only one way.
-  std::string (*copies)(const Problem& grid) = nullptr;
+  std::string (*copies)(const Problem& grid, const Tiling& tiling) = nullptr;
 
   /// Exactly one is set, by `operation`. Called with a rank-3 problem, checked tensors and, but for bias_gradient, at
   /// least one batch entry.

@@ -59,7 +59,7 @@ TEST(Sm90Copies, AreExplainedByPlans) {
                       .accepts = nullptr,
                       .cost = nullptr,
                       .workspace = nullptr,
-                      .copies = explain_copies};
+                      .copies = [](const Problem& grid, const Tiling&) { return explain_copies(grid); }};
   Plan plan;
   plan.problem = of_dims(64, 57);
   plan.kernel = &row;

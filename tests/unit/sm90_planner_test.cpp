@@ -528,8 +528,10 @@ TEST(Sm90Planner, HasBlocksShareTilesWhereAllIsSeen) {
       TiledGrid grid(p, tiling);
       grid.share_columns();
       EXPECT_EQ(grid.sharers, 2) << to_string(p) << ": " << tiling.query_tile[2];
+      EXPECT_EQ(forward_copies(p, tiling), "by the copy engine, each key tile for two blocks");
       const double shared = forward_cost(p, tiling).seconds;
       p.alignment = 8;  // what threads copy is not shared
+      EXPECT_PRED_FORMAT2(testing::IsNotSubstring, "two blocks", forward_copies(p, tiling));
       EXPECT_EQ(shared < forward_cost(p, tiling).seconds, dim > 64) << to_string(p);
     }
   }

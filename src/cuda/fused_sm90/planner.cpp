@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -339,6 +340,12 @@ std::vector<Tiling> backward_tilings(const Problem& grid, std::size_t count) {
 
 std::vector<Tiling> backward_one_pass_tilings(const Problem& grid, std::size_t count) {
   return tilings(grid, Method::backward_one_pass, count);
+}
+
+std::string forward_copies(const Problem& grid, const Tiling& tiling) {
+  const KernelClass& size = *class_of(grid, Method::forward, volume(tiling.block));
+  const bool shared = dealt(joined(grid, Method::forward), Method::forward, tiling, size, RowKind::queries).shared;
+  return explain_copies(grid) + (shared ? ", each key tile for two blocks" : "");
 }
 
 Cost forward_cost(const Problem& grid, const Tiling& tiling) { return cost(grid, Method::forward, tiling); }

@@ -7,6 +7,7 @@
 // of `key_tile`.
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "vicinal/plan.h"
@@ -36,6 +37,9 @@ std::vector<Tiling> forward_tilings(const Problem& grid, std::size_t count);
 std::vector<Tiling> forward_pairs_tilings(const Problem& grid, std::size_t count);
 std::vector<Tiling> backward_tilings(const Problem& grid, std::size_t count);
 std::vector<Tiling> backward_one_pass_tilings(const Problem& grid, std::size_t count);
+
+/// How tiles would be copied, in words: "by the copy engine, each key tile for two blocks", and why by no other way.
+std::string forward_copies(const Problem& grid, const Tiling& tiling);
 
 Cost forward_cost(const Problem& grid, const Tiling& tiling);
 Cost forward_pairs_cost(const Problem& grid, const Tiling& tiling);
