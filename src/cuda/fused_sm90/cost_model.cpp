@@ -94,7 +94,7 @@ constexpr double kCopiesOf64 = 1.22;
 /// Where words are shifted.
 constexpr double kShifted = 1.35;
 constexpr double kCopySeconds = 18e-9;           // of a producer, for each box that it asks the copy engine for
-constexpr double kForwardBytesPerSecond = 6e12;  // from the second-level cache
+constexpr double kForwardBytesPerSecond = 6e12;  // from the second-level cache, as either was fitted
 constexpr double kBackwardBytesPerSecond = 5e12;
 constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
 /// The same where the sums of a head do not fit, so that they come from memory and go there again.

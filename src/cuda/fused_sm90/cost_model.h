@@ -92,8 +92,7 @@ class CostModel {
     return idling(unevenness_of_items(all_items, places_, over_mean));
   }
   /// Of the pass of that number, with `idling` for the items of the work. `shared`: two blocks share column tiles.
-  [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling,
-                               bool shared = false) const;
+  [[nodiscard]] double seconds(std::size_t pass, const Work& work, const Tile& tile, double idling, bool shared) const;
   /// What pairs take at least where no block is idle: `spared` by those that are not masked, and `visit` each.
   struct Visits {
     double spared, visit;

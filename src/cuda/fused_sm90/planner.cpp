@@ -114,11 +114,11 @@ double multiply_adds_of_pass(const Problem& grid, Method method, const KernelCla
 struct Dealt {
   int items;
   double unevenness;
-  bool shared;  ///< by two blocks
+  bool shared;  ///< column tiles, by two blocks
 };
 Dealt dealt(const Problem& items, Method method, const Tiling& tiling, const KernelClass& size, RowKind rows) {
   TiledGrid tiled(items, tiling, rows);
-  const int count = tiled.items;
+  const int count = tiled.items;  // before blocks share them
   const Deal deal = deal_of(tiled, method, size, rows);
   const bool shared =
       method == Method::forward && share_columns(tiled, size, deal.dealing, copies_of(items).by_copy_engine);
@@ -234,9 +234,7 @@ class Closer {
 
 /// Whether blocks may share tiles since their queries see all of an axis.
 bool sees_whole_axis(const Problem& grid, Method method) {
-  if (method != Method::forward) return false;
-  const KernelClass* size = class_of(grid, method, 2);
-  if (size == nullptr || !may_share_columns(*size)) return false;
+  if (method != Method::forward || !may_share_columns(*class_of(grid, method, 2))) return false;
   for (int a = 0; a < 3; ++a) {
     if (grid.layout[a] > 1 && grid.window[a] == grid.layout[a] && !grid.causal[a]) return true;
   }

@@ -239,8 +239,9 @@ class Search {
   }
 
   std::vector<Estimate> best(std::size_t count) {
-    // Looked at where few tilings are wanted: the others hardly ever hold them; fewer forward, where plans are waited
-    // for. As many of each size, since the bounds of one are farther below what it takes than those of another.
+    // Looked at where few tilings are wanted: the others hardly ever hold them; fewer forward where there are many, as
+    // plans are waited for. As many of each size, since the bounds of one are farther below what it takes than those of
+    // another.
     const std::size_t most_starts = forward_ && long_axes(members_) > 1 ? 32 : 48;
     const std::size_t most =
         count <= kFewTilings ? most_starts / sizes_.size() : std::numeric_limits<std::size_t>::max() / 2;
@@ -513,7 +514,7 @@ class Search {
         work *= this->work(pass, boxes, shape[a], begin[pass][a] + tile[a]);
       }
       const double idling = size.model.idling_of_items(pass, work.items, work.longest, work.loaded / work.items);
-      seconds += size.model.seconds(pass, work, costs_of_tile, idling);
+      seconds += size.model.seconds(pass, work, costs_of_tile, idling, false);
     }
     const Shape box = shape_of(boxes_.extents, start.box);
     seconds *= 1 - kLongerRuns * static_cast<double>(shape[2]);
