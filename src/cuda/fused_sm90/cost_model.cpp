@@ -161,9 +161,10 @@ Problem joined(Problem grid, Method method) {
 
 bool has_few_items(const Problem& grid, Method method) {
   const Problem items = joined(grid, method);
+  const int dim = class_dim_of(grid, method);
   return std::ranges::any_of(classes_of(method), [&](const KernelClass& size) {
     const std::int64_t rows = std::int64_t{kMostUnevenItems} * size.warpgroups * kWarpgroupRows;
-    return size.dim == class_dim_of(grid, method) && std::ranges::any_of(passes_of(method), [&](RowKind kept) {
+    return size.dim == dim && std::ranges::any_of(passes_of(method), [&](RowKind kept) {
              const std::int64_t heads = kept == RowKind::queries ? items.heads : items.heads_kv;
              return items.batch * heads * items.tokens() <= rows;
            });

@@ -138,7 +138,9 @@ class CostModel {
   /// The share of rows that hold no token.
   [[nodiscard]] static double empty_rows(double rows) { return 1 - rows / kWarpgroupRows; }
   /// What a tile takes that is masked for rows without a token alone.
-  [[nodiscard]] static double gap(const PassCosts& costs, double rows) { return rows < kWarpgroupRows ? costs.gap : 0; }
+  [[nodiscard]] static double gap(const PassCosts& costs, double rows) {
+    return static_cast<double>(rows < kWarpgroupRows) * costs.gap;
+  }
 
   const Problem& grid_;
   std::int64_t columns_, extra_kv_;

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <span>
-#include <tuple>
 #include <utility>
 
 #include "core/tiling.h"
@@ -15,7 +16,8 @@ namespace vicinal::cuda::sm90 {
 namespace {
 
 // A plan is often the first that its process makes: memory that it touches and branches that it meets for the first
-// time cost more than the arithmetic. Hence small tables, which sizes of a kernel share.
+// time cost more than the arithmetic. Hence small tables, which sizes of a kernel share, and few branches that depend
+// on the problem.
 
 using Shape = PerAxis<std::int64_t>;
 
@@ -209,9 +211,10 @@ class Search {
         boxes_(boxes_of(grid, method, members_)),
         tiles_(members_) {
     const std::span<const KernelClass> classes = classes_of(method);
+    const int dim = class_dim_of(grid, method);
     sizes_.reserve(classes.size());
     for (const KernelClass& kernel : classes) {
-      if (kernel.dim != class_dim_of(grid, method)) continue;
+      if (kernel.dim != dim) continue;
       const std::size_t begin = tiles_.size();
       tiles_.add(kernel.columns);
       sizes_.push_back({kernel, CostModel(grid, method, kernel), begin, tiles_.size(), short_extent(kernel.columns)});
@@ -244,21 +247,14 @@ class Search {
     // another.
     const std::size_t most_starts = forward_ && long_axes(members_) > 1 ? 32 : 48;
     const std::size_t most =
-        count <= kFewTilings ? most_starts / sizes_.size() : std::numeric_limits<std::size_t>::max() / 2;
+        count <= kFewTilings ? most_starts / sizes_.size() : std::numeric_limits<std::size_t>::max() / kMostOver;
     std::vector<Start> starts;
-    starts.reserve(2 * most_starts);
+    starts.reserve(kMostOver * most_starts);
     for (std::size_t size = 0; size < sizes_.size(); ++size) add_starts(size, most, starts);
-    // Of equal ones always the same: boxes side by side along the first axis forward, along the last one backward,
-    // which were a little faster in most studies.
-    const auto preferred = [this](const Start& start) {
-      return std::tuple(forward_ ? start.axis : 2 - start.axis, start.box);
-    };
-    std::ranges::sort(starts, [&preferred](const Start& a, const Start& b) {
-      return a.least < b.least || (a.least == b.least && preferred(a) < preferred(b));
-    });
+    std::ranges::sort(starts, {}, &Start::order);
     Shortlist best(count);
     for (const Start& start : starts) {
-      if (start.least >= best.limit()) break;
+      if (start.least() >= best.limit()) break;
       add_tilings(start, best);
     }
     return std::move(best).estimates();
@@ -266,6 +262,7 @@ class Search {
 
  private:
   static constexpr std::size_t kMostWarpgroups = 2;
+  static constexpr std::size_t kMostOver = 5;  ///< times as many starts as are wanted are kept before some are dropped
   /// Of tilings that are equal otherwise, those are faster whose tiles are long along the last axis: by so little that
   /// it decides between them alone.
   static constexpr double kLongerRuns = 1e-8;
@@ -284,16 +281,27 @@ class Search {
 
     /// Boxes of a block along an axis, where they lie side by side along another.
     [[nodiscard]] int side_by_side(int axis, int split_axis) const {
-      return axis == split_axis ? kernel.warpgroups : 1;
+      return 1 + static_cast<int>(axis == split_axis) * (kernel.warpgroups - 1);
     }
   };
 
-  /// Boxes, where those of a block lie side by side, and what they take at least.
+  /// Boxes of a size, and where those of a block lie side by side.
   struct Start {
-    float least;
+    std::uint64_t order;  ///< The bits of the seconds that it takes at least, and of equal ones always the same first
     Places box;
     std::uint8_t axis, size;
+
+    [[nodiscard]] float least() const { return std::bit_cast<float>(static_cast<std::uint32_t>(order >> 32)); }
   };
+  [[nodiscard]] Start start(float least, const Places& box, std::uint8_t axis, std::size_t size) const {
+    // Boxes side by side along the first axis forward, along the last one backward, were a little faster in most
+    // studies.
+    const unsigned preferred = forward_ ? axis : 2U - axis;
+    const std::uint32_t among_equals = preferred << 30 | unsigned{box[0]} << 22 | unsigned{box[1]} << 14 |
+                                       unsigned{box[2]} << 6 | static_cast<unsigned>(size);
+    const std::uint64_t bits = std::bit_cast<std::uint32_t>(std::max(least, 0.0F));
+    return {bits << 32 | among_equals, box, axis, static_cast<std::uint8_t>(size)};
+  }
 
   /// Boxes of one extent along one axis in one pass, so many side by side.
   struct Row {
@@ -375,7 +383,7 @@ class Search {
 
   /// Boxes of one extent along one axis.
   struct Extent {
-    double boxes, blocks;  ///< how many there are
+    std::array<double, 2> boxes;  ///< how many there are; where those of a block lie side by side, how many blocks
     std::array<Counts, kMostPasses> counts;
   };
 
@@ -390,8 +398,8 @@ class Search {
       for (std::size_t i = 0; i < extents[a].size(); ++i) {
         Extent& extent = extents_[done++];
         for (std::size_t pass = 0; pass < passes; ++pass) extent.counts[pass] = counts_along(pass, size, a, i);
-        extent.boxes = row(0, 1, a, i).boxes.items;
-        extent.blocks = spans_[0].blocks(a, std::int64_t{extents[a][i]} * size.kernel.warpgroups);
+        extent.boxes = {row(0, 1, a, i).boxes.items,
+                        spans_[0].blocks(a, std::int64_t{extents[a][i]} * size.kernel.warpgroups)};
       }
     }
     const auto of = [this](int axis, std::size_t place) -> const Extent& {
@@ -401,8 +409,8 @@ class Search {
     float limit = std::numeric_limits<float>::infinity();
     const auto shorten = [&] {
       const auto last = starts.begin() + others + static_cast<std::ptrdiff_t>(most) - 1;
-      std::ranges::nth_element(starts.begin() + others, last, starts.end(), {}, &Start::least);
-      limit = last->least;
+      std::ranges::nth_element(starts.begin() + others, last, starts.end(), {}, &Start::order);
+      limit = last->least();
       starts.erase(last + 1, starts.end());
     };
     using CountsOfPasses = std::array<Counts, kMostPasses>;
@@ -410,7 +418,7 @@ class Search {
       std::array<CostModel::Visits, kMostPasses> visits;
       double least_of_all = 0;  // axes
       const double fewest_items =
-          of(0, box[0]).boxes * of(1, box[1]).boxes * of(2, box[2]).boxes / size.kernel.warpgroups;
+          of(0, box[0]).boxes[0] * of(1, box[1]).boxes[0] * of(2, box[2]).boxes[0] / size.kernel.warpgroups;
       for (std::size_t pass = 0; pass < passes; ++pass) {
         const Counts& of_pass = counts[pass];
         visits[pass] = size.model.visits(pass, of_pass.unmasked, of_pass.axes, of_pass.rows);
@@ -423,7 +431,7 @@ class Search {
       for (std::uint8_t axis = 0; axis < ways; ++axis) {
         if (!one_box && shape[axis] == members_[axis]) continue;  // there should be work for all boxes of a block
         double items = 1;
-        for (int a = 0; a < 3; ++a) items *= a == axis ? of(a, box[a]).blocks : of(a, box[a]).boxes;
+        for (int a = 0; a < 3; ++a) items *= of(a, box[a]).boxes[static_cast<std::size_t>(a == axis)];
         double least = 0;
         for (std::size_t pass = 0; pass < passes; ++pass) {
           const double idling = size.model.idling_of_items(pass, items, counts[pass].longest, counts[pass].mean);
@@ -431,8 +439,8 @@ class Search {
           least += bound.fixed + bound.visit * counts[pass].visited;
         }
         if (static_cast<float>(least) >= limit) continue;
-        starts.push_back({static_cast<float>(least), box, axis, static_cast<std::uint8_t>(size_number)});
-        if (starts.size() - others == 2 * most) shorten();
+        starts.push_back(start(static_cast<float>(least), box, axis, size_number));
+        if (starts.size() - others == kMostOver * most) shorten();
       }
     };
     CountsOfPasses of_x, of_xy, of_xyz;
@@ -442,16 +450,17 @@ class Search {
       }
     };
     const Counts none = no_counts(size);
+    std::array<std::uint8_t, kWarpgroupRows + 1> end_of_z{};  // how many extents along the last axis are at most that
+    for (std::size_t z = 0; z < extents[2].size(); ++z) end_of_z[extents[2][z]] = 1;
+    std::partial_sum(end_of_z.begin(), end_of_z.end(), end_of_z.begin());
     for (std::uint8_t x = 0; x < extents[0].size(); ++x) {
       count({none, none}, 0, x, of_x);
       for (std::uint8_t y = 0; y < extents[1].size(); ++y) {
         const int rows = extents[0][x] * extents[1][y];
         if (rows > kWarpgroupRows) break;
         count(of_x, 1, y, of_xy);
-        for (std::uint8_t z = 0; z < extents[2].size(); ++z) {
-          const int volume = rows * extents[2][z];
-          if (volume > kWarpgroupRows) break;
-          if (volume < boxes_.least_volume) continue;
+        const std::uint8_t end = end_of_z[kWarpgroupRows / rows];
+        for (std::uint8_t z = end_of_z[(boxes_.least_volume - 1) / rows]; z < end; ++z) {
           count(of_xy, 2, z, of_xyz);
           add({x, y, z}, {extents[0][x], extents[1][y], extents[2][z]}, of_xyz);
         }

@@ -171,16 +171,20 @@ void Spans::add_tiles(const Boxes& boxes, std::span<const float> reciprocals, fl
                       float* sums) const {
   for (const Span& span : std::span(spans_).subspan(boxes.begin, boxes.end - boxes.begin)) {
     const float visited = of_visited * span.weight;
+    const float loaded = of_loaded * span.weight;
     const auto begin = static_cast<float>(span.begin);
     const auto end = static_cast<float>(span.end);
-    for (std::size_t i = 0; i < reciprocals.size(); ++i) {
-      sums[i] += visited * static_cast<float>(quotient_up(end, reciprocals[i]) - quotient(begin, reciprocals[i]));
-    }
-    if (of_loaded == 0 || span.halo == 0) continue;
-    const float loaded = of_loaded * span.weight;
     const auto halo = static_cast<float>(span.halo);
-    for (std::size_t i = 0; i < reciprocals.size(); ++i) {
-      sums[i] += loaded * static_cast<float>(quotient_up(halo, reciprocals[i]));
+    const auto add = [&](std::size_t i, float loads) {
+      sums[i] +=
+          visited * static_cast<float>(quotient_up(end, reciprocals[i]) - quotient(begin, reciprocals[i])) + loads;
+    };
+    if (of_loaded == 0) {
+      for (std::size_t i = 0; i < reciprocals.size(); ++i) add(i, 0);
+    } else {
+      for (std::size_t i = 0; i < reciprocals.size(); ++i) {
+        add(i, loaded * static_cast<float>(quotient_up(halo, reciprocals[i])));
+      }
     }
   }
 }
