@@ -12,7 +12,7 @@
 #   --record FILE     the record                                          (default: WORK/record.json)
 #   --cases N         random problems for `vicinal check`                 (default: 400)
 #   --steps "A B"     these steps only, of: build unit kernels hopper-1 to hopper-5 far-apart sweep sweep-hopper python
-#                     memcheck racecheck synccheck initcheck benchmark overhead peers
+#                     memcheck racecheck synccheck initcheck benchmark benchmark-bf16 overhead peers
 #   --fresh           forget what passed before
 #
 # Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, matplotlib, pytest, nanobind and nanobind-backend, but no
@@ -137,6 +137,7 @@ python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/pyt
 bench() {  # bench NAME SUITE OPTION...: in one process, as each measures the roofline first
   local name=$1 suite=$2
   shift 2
+  rm -f "$work/bench-$name.json"
   limited "$build/cli/vicinal" bench --device cuda --suite "benchmarks/suites/$suite.json" --cold --seconds 0.1 "$@" \
     --json "$work/bench-$name.json"
 }
@@ -148,16 +149,23 @@ headline_quick=(--only 1d --only 2d_nat --only 2d_dinat --only 2d_128 --only 3d_
 headline_largest=(--only 2d_flux --only 3d_hunyuan)
 benchmark() {
   local dtype failed=0
-  rm -f "$work"/bench-*.json
   for dtype in fp16 fp32; do
     bench "naive-$dtype" headline "${headline_quick[@]}" --dtype "$dtype" --backend naive --repetitions 1 || failed=1
   done
   bench planned-fp16 headline "${headline_quick[@]}" --dtype fp16 || failed=1
   bench planned-fp16-largest headline "${headline_largest[@]}" --dtype fp16 || failed=1
-  bench planned-bf16 headline --only 1d --only 2d_128 --dtype bf16 || failed=1
+  bench deterministic-fp16 headline --dtype fp16 --backward --deterministic || failed=1
   bench planned-fp16-dense dense --rounds 5 || failed=1  # rates that are compared with each other
   bench forced-fp16 partial --forward --backend fused --tile-query 1x64 --tile-key 1x128 --tile-block 2x1 \
     --tile-rows 64 --tile-columns 128 || failed=1
+  return "$failed"
+}
+
+# In bf16 Hopper's kernels are others.
+benchmark_bf16() {
+  local failed=0
+  bench planned-bf16 headline --dtype bf16 || failed=1
+  bench planned-bf16-dense dense --dtype bf16 --rounds 3 || failed=1
   return "$failed"
 }
 
@@ -172,12 +180,14 @@ overhead() {
 # FlexAttention seconds a pass. One process again.
 peers() {
   local records=() file
-  for file in "$work"/bench-{naive,planned}-fp16*.json; do
+  for file in "$work"/bench-naive-fp16.json "$work"/bench-planned-*.json; do
     [[ -s $file ]] && records+=(--record "$file")
   done
   rm -f "$work"/peers-*.json
   with_package python3 -m benchmarks.peers --suite dense --only dense --peers cudnn --seconds 0.1 "${records[@]}" \
     --json "$work/peers-dense.json" \
+    --then --suite dense --only dense --dtype bf16 --peers cudnn --seconds 0.1 "${records[@]}" \
+    --json "$work/peers-dense-bf16.json" \
     --then "${headline_largest[@]}" --peers cudnn --seconds 0.1 "${records[@]}" --json "$work/peers-largest.json" \
     --then "${headline_quick[@]}" --seconds 0.1 --budget 90 "${records[@]}" --json "$work/peers-headline.json" \
     --plot "$work/peers.png"
@@ -212,10 +222,12 @@ done
 write_record >/dev/null
 
 # Beside what is measured nothing else runs. The record is written after each step, should the next be cut short.
-step benchmark 150 benchmark || failed=1
+step benchmark 200 benchmark || failed=1
+write_record >/dev/null
+step benchmark-bf16 200 benchmark_bf16 || failed=1
 write_record >/dev/null
 step overhead 60 overhead || failed=1
 write_record >/dev/null
-step peers 150 peers || failed=1
+step peers 200 peers || failed=1
 write_record || failed=1
 exit $failed
