@@ -132,7 +132,7 @@ with_package() {  # with_package COMMAND...: where Python finds vicinal
   cp -r python "$package" && cp "${extension:-$(echo "$build"/bindings/_ext*.so)}" "$package/vicinal/" || return
   PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH} limited "$@"
 }
-python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/python/test_{cuda,digits}.py; }
+python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/python/test_{cuda,digits,directional}.py; }
 
 bench() {  # bench NAME SUITE OPTION...: in one process, as each measures the roofline first
   local name=$1 suite=$2

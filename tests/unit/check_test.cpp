@@ -13,6 +13,7 @@
 #include "check/expected.h"
 #include "check/random.h"
 #include "core/elements.h"
+#include "core/half.h"
 #include "cpu/parallel.h"
 
 namespace vicinal::check {
@@ -64,8 +65,8 @@ TEST(Check, CatchesAMissingKey) {
       });
   EXPECT_PRED_FORMAT2(testing::IsSubstring, "planned tiling, output: the relative error is", failures);
   EXPECT_PRED_FORMAT2(testing::IsSubstring, "planned tiling, logsumexp: the largest error is", failures);
-  EXPECT_PRED_FORMAT2(testing::IsSubstring, "counting at [0, 0, 0, 0]: 20 neighbors, but exp(logsumexp) = 15",
-                      failures);
+  EXPECT_PRED_FORMAT2(testing::IsSubstring,
+                      "counting, planned tiling at [0, 0, 0, 0]: 20 neighbors, but exp(logsumexp) = 15", failures);
 }
 
 TEST(Check, CatchesOneMissingKeyOfManyInLowPrecision) {
@@ -86,6 +87,34 @@ TEST(Check, CatchesOneMissingKeyOfManyInLowPrecision) {
         c);
     EXPECT_PRED_FORMAT2(testing::IsSubstring, "planned tiling, output: the relative error is", failures);
   }
+}
+
+TEST(Check, CountsTheQueriesOfAKey) {
+  // What one query of 201 adds is missing.
+  Case c;
+  c.problem.rank = 1;
+  c.problem.layout = {400, 1, 1};
+  c.problem.window = {201, 1, 1};
+  c.problem.dim = c.problem.dim_v = 16;
+  c.problem.dtype = DType::fp16;
+  EXPECT_EQ(failures_of(kReferenceBackward.backward, c), "");
+  const auto failures = failures_of(
+      [](const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {
+        kReferenceBackward.backward(grid, tiling, t, execution);
+        auto* const first = static_cast<std::uint16_t*>(t.grad_value.data);  // fp16
+        *first = Fp16::encode(Fp16::decode(*first) - 1.0F / 201);
+      },
+      c);
+  EXPECT_PRED_FORMAT2(testing::IsSubstring, "counting, planned tiling, grad_value at [0, 0, 0]: ", failures);
+}
+
+TEST(Check, CatchesAGradientOfKeysWithoutQueries) {
+  const auto failures =
+      failures_of([](const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {
+        kReferenceBackward.backward(grid, tiling, t, execution);
+        element(t.grad_key, 0) += 1e-30F;
+      });
+  EXPECT_EQ(failures, "counting, planned tiling, grad_key at [0, 0, 0, 0]: 1e-30 instead of 0");
 }
 
 TEST(Check, CatchesOneRowThatIsNotWritten) {
