@@ -145,6 +145,10 @@ bench() {  # bench NAME SUITE OPTION...: in one process, as each measures the ro
 # Records are written after each row, and the largest problems have their own, so that one that fails takes few others
 # with it. Naive passes take up to half a second, over the largest problems far more: those are left out. Half-masked
 # tiles beside whole ones are measured with forced tiles, one key tile for each row of the grid.
+bench_masked_tiles() {  # bench_masked_tiles DTYPE
+  bench "forced-$1" partial --dtype "$1" --forward --backend fused --tile-query 1x64 --tile-key 1x128 --tile-block 2x1 \
+    --tile-rows 64 --tile-columns 128
+}
 headline_quick=(--only 1d --only 2d_nat --only 2d_dinat --only 2d_128 --only 3d_16)
 headline_largest=(--only 2d_flux --only 3d_hunyuan)
 benchmark() {
@@ -156,8 +160,7 @@ benchmark() {
   bench planned-fp16-largest headline "${headline_largest[@]}" --dtype fp16 || failed=1
   bench deterministic-fp16 headline --dtype fp16 --backward --deterministic || failed=1
   bench planned-fp16-dense dense --rounds 5 || failed=1  # rates that are compared with each other
-  bench forced-fp16 partial --forward --backend fused --tile-query 1x64 --tile-key 1x128 --tile-block 2x1 \
-    --tile-rows 64 --tile-columns 128 || failed=1
+  bench_masked_tiles fp16 || failed=1
   return "$failed"
 }
 
@@ -166,6 +169,7 @@ benchmark_bf16() {
   local failed=0
   bench planned-bf16 headline --dtype bf16 || failed=1
   bench planned-bf16-dense dense --dtype bf16 --rounds 3 || failed=1
+  bench_masked_tiles bf16 || failed=1
   return "$failed"
 }
 
