@@ -353,9 +353,17 @@ class Check {
     }
   }
 
+  struct Counted {
+    Counts counts;
+    InputTensors inputs;
+    std::vector<double> values;   ///< forward: their sums, for each query
+    Counts::Gradients gradients;  ///< backward: of the values
+    Counts::Gradients sizes;      ///< sums of magnitudes instead
+  };
+
   /// The inputs with queries of zero, and whole numbers where sums of them are looked at.
-  void make_counted() {
-    Counted& counted = counted_.emplace(Counted{Counts(problem_), inputs_, {}, {}, {}});
+  [[nodiscard]] Counted make_counted() const {
+    Counted counted{Counts(problem_), inputs_, {}, {}, {}};
     Inputs values = values_;
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       const InputSpec<Tensors>& spec = P::kInputs[i];
@@ -383,31 +391,32 @@ class Check {
       for (double& value : values.grad_output) value = std::abs(value);
       counted.sizes = counted.counts.gradients_of_values(values.grad_output);
     }
+    return counted;
   }
 
   /// Every neighbor once, and nothing else.
   void expect_counts(std::string_view what, const Plan& plan) {
     if constexpr (P::kOperation == Operation::forward || P::kOperation == Operation::backward) {
       if (problem_.batch == 0) return;
-      if (!counted_) make_counted();
+      Counted& counted = counted_ ? *counted_ : counted_.emplace(make_counted());
       const std::string counting = fmt::format("counting, {}", what);
-      const ResultTensors results = execute(counting, plan, counted_->inputs, 2);
+      const ResultTensors results = execute(counting, plan, counted.inputs, 2);
       if constexpr (P::kOperation == Operation::forward) {
-        expect_counted_keys(counting, results[0].load(), results[1].load());
+        expect_counted_keys(counting, counted, results[0].load(), results[1].load());
       } else {
-        expect_counted_queries(counting, results);
+        expect_counted_queries(counting, counted, results);
       }
     }
   }
 
-  void expect_counted_keys(std::string_view what, const std::vector<double>& output,
+  void expect_counted_keys(std::string_view what, const Counted& counted, const std::vector<double>& output,
                            const std::vector<double>& logsumexp) {
     const std::int64_t dim_v = problem_.dim_v;
     for (std::int64_t row = 0; row < std::ssize(logsumexp); ++row) {
-      const double count = counted_->counts.neighbors(row);
+      const double count = counted.counts.neighbors(row);
       bool matches = std::abs(logsumexp[row] - std::log(count)) < 1e-5;
       for (std::int64_t e = row * dim_v; e < (row + 1) * dim_v; ++e) {
-        const double sum = counted_->values[e];
+        const double sum = counted.values[e];
         matches = matches && std::abs(output[e] * count - sum) <= 1e-3 + 2 * rounding() * std::abs(sum);
       }
       if (matches) continue;
@@ -418,7 +427,7 @@ class Check {
 
   /// Gradients of keys are products with queries of zero; those of values are sums over queries, whose weights the
   /// kernel may round.
-  void expect_counted_queries(std::string_view what, const ResultTensors& results) {
+  void expect_counted_queries(std::string_view what, const Counted& counted, const ResultTensors& results) {
     for (std::size_t i = 0; i < results.size(); ++i) {
       const ResultSpec<Tensors>& spec = P::kResults[i];
       const bool extra = spec.shape == &Shapes::extra_key || spec.shape == &Shapes::extra_value;
@@ -426,8 +435,8 @@ class Check {
       if (spec.shape == &Shapes::query || !results[i].present()) continue;
       const std::vector<double> result = results[i].load();
       for (std::size_t e = 0; e < result.size(); ++e) {
-        const double sum = of_values ? (extra ? counted_->gradients.extras : counted_->gradients.keys)[e] : 0;
-        const double size = of_values ? (extra ? counted_->sizes.extras : counted_->sizes.keys)[e] : 0;
+        const double sum = of_values ? (extra ? counted.gradients.extras : counted.gradients.keys)[e] : 0;
+        const double size = of_values ? (extra ? counted.sizes.extras : counted.sizes.keys)[e] : 0;
         if (std::abs(result[e] - sum) <= 2 * rounding() * (size + std::abs(sum))) continue;
         const auto row = static_cast<std::int64_t>(e) / (shapes_.*spec.shape).row_elements();
         return fail(fmt::format("{}, {} at {}: {:.6g} instead of {:.6g}", what, spec.name,
@@ -452,13 +461,6 @@ class Check {
   Shapes shapes_;
   Random random_;
   InputTensors inputs_;
-  struct Counted {
-    Counts counts;
-    InputTensors inputs;
-    std::vector<double> values;   ///< forward: their sums, for each query
-    Counts::Gradients gradients;  ///< backward: of the values
-    Counts::Gradients sizes;      ///< sums of magnitudes instead
-  };
   std::optional<Counted> counted_;
   Inputs values_;
   Results exact_;
