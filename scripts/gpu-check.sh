@@ -12,7 +12,7 @@
 #   --record FILE     the record                                          (default: WORK/record.json)
 #   --cases N         random problems for `vicinal check`                 (default: 400)
 #   --steps "A B"     these steps only, of: build unit kernels hopper-1 to hopper-5 far-apart sweep sweep-hopper python
-#                     memcheck racecheck synccheck initcheck benchmark benchmark-bf16 overhead peers
+#                     memcheck racecheck synccheck initcheck first-plans benchmark benchmark-bf16 overhead peers
 #   --fresh           forget what passed before
 #
 # Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, matplotlib, pytest, nanobind and nanobind-backend, but no
@@ -53,7 +53,7 @@ sources=$(find CMakeLists.txt benchmarks bindings cli cmake include python scrip
             -not -path '*/__pycache__/*' -not -path 'benchmarks/results/*' -print0 |
           LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 if [[ $fresh == yes || $(cat "$work/sources" 2>/dev/null) != "$sources" ]]; then
-  rm -rf "$work"/steps "$work"/{bench-*,overhead-*,peers-*}.json "$work/peers.png"
+  rm -rf "$work"/steps "$work"/{bench-*,overhead-*,peers-*,first-plans}.json "$work/peers.png"
   echo "$sources" >"$work/sources"
 fi
 
@@ -173,6 +173,8 @@ benchmark_bf16() {
   return "$failed"
 }
 
+first_plans() { limited scripts/first_plans.py "$build/cli/vicinal" --json "$work/first-plans.json"; }
+
 # One process, as PyTorch takes longer to start than all of this to measure.
 overhead() {
   with_package python3 -m benchmarks.overhead --device cuda --dtype fp32 --seconds 0.5 \
@@ -226,6 +228,7 @@ done
 write_record >/dev/null
 
 # Beside what is measured nothing else runs. The record is written after each step, should the next be cut short.
+step first-plans 60 first_plans || failed=1
 step benchmark 200 benchmark || failed=1
 write_record >/dev/null
 step benchmark-bf16 200 benchmark_bf16 || failed=1

@@ -82,6 +82,9 @@ def main() -> None:
         "steps": steps(arguments.work / "steps"),
         "benchmarks": records(arguments.work, "bench-*.json"),
         "overheads": records(arguments.work, "overhead-*.json"),
+        "first_plans": [
+            plan for record in records(arguments.work, "first-plans.json") for plan in record["first_plans"]
+        ],
     }
     if peers := records(arguments.work, "peers-*.json"):
         record["peers"] = peers[0] | {"results": [result for peer in peers for result in peer["results"]]}
