@@ -166,6 +166,11 @@ Case random_case(const Sweep& sweep, std::int64_t number) {
   if (random.chance(0.5)) {
     for (Arrangement& arrangement : c.inputs) align(arrangement);
     for (Arrangement& arrangement : c.results) align(arrangement);
+    if (random.chance(0.6)) {  // as a copy engine wants them: whole pieces of 16 bytes, and no way back
+      for (std::int64_t* dim : {&c.problem.dim, &c.problem.dim_v}) *dim = ceil_div(*dim, 8) * 8;
+      for (Arrangement& arrangement : c.inputs) arrangement.reversed = 0;
+      for (Arrangement& arrangement : c.results) arrangement.reversed = 0;
+    }
   } else if (random.chance(0.5)) {
     const Problem& p = c.problem;
     // In the order of Case: query, key, value, grad_output.

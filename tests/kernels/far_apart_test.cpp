@@ -162,12 +162,14 @@ class Memory {
 /// Runs on contiguous tensors and on far copies, and compares the results named by `results`.
 template <class Tensors>
 void expect_same_results(const Plan& plan, Memory& memory, const Tensors& near,
-                         const std::vector<Tensor Tensors::*>& inputs, const std::vector<Tensor Tensors::*>& results) {
+                         const std::vector<Tensor Tensors::*>& inputs, const std::vector<Tensor Tensors::*>& results,
+                         bool heads_apart = true) {
   Tensors far;
   const auto copy = [&](Tensor Tensors::* member) {
     const Tensor& tensor = near.*member;
     const bool has_rows = tensor.present() && tensor.sizes[tensor.rank - 1] == plan.problem.dim;
-    if (tensor.present()) far.*member = memory.far_copy(tensor, has_rows ? 1 : 0);
+    const int together = (has_rows ? 1 : 0) + (heads_apart ? 0 : 1);
+    if (tensor.present()) far.*member = memory.far_copy(tensor, together);
   };
   for (const auto member : inputs) copy(member);
   for (const auto member : results) copy(member);
@@ -209,7 +211,7 @@ void check_unfused_far_apart(Operation operation, const Problem& p, const Plan& 
   }
 }
 
-void check_far_apart(const KernelRow& kernel, const Problem& p) {
+void check_far_apart(const KernelRow& kernel, const Problem& p, bool heads_apart = true) {
   Memory memory(p.device);
   const auto grid = [&](std::int64_t heads, bool rows) {
     std::vector<std::int64_t> sizes{p.batch, p.layout[0], p.layout[1], p.layout[2], heads};
@@ -225,7 +227,7 @@ void check_far_apart(const KernelRow& kernel, const Problem& p) {
     const T near{grid(p.heads, true), grid(p.heads_kv, true), grid(p.heads_kv, true), extra(), extra(),
                  grid(p.heads, true), grid(p.heads, false)};
     expect_same_results<T>(plan, memory, near, {&T::query, &T::key, &T::value, &T::extra_key, &T::extra_value},
-                           {&T::output, &T::logsumexp});
+                           {&T::output, &T::logsumexp}, heads_apart);
     return;
   }
   if (is_unfused(kernel.operation)) {
@@ -250,7 +252,8 @@ void check_far_apart(const KernelRow& kernel, const Problem& p) {
   expect_same_results<T>(plan, memory, near,
                          {&T::query, &T::key, &T::value, &T::extra_key, &T::extra_value, &T::output, &T::logsumexp,
                           &T::grad_output, &T::grad_logsumexp},
-                         {&T::grad_query, &T::grad_key, &T::grad_value, &T::grad_extra_key, &T::grad_extra_value});
+                         {&T::grad_query, &T::grad_key, &T::grad_value, &T::grad_extra_key, &T::grad_extra_value},
+                         heads_apart);
 }
 
 using FarApart = EveryKernel;
@@ -277,6 +280,15 @@ TEST_P(FarApart, OffsetsDoNotPassThroughThirtyTwoBits) {
   p.batch = 2, p.heads = 2, p.heads_kv = 1, p.layout = p.window = {1, 2, 1};
   p.dim = p.dim_v = is_unfused(kernel.operation) ? slots_per_query(p) : 24;
   check_far_apart(kernel, fitted(kernel, p));
+  if (is_unfused(kernel.operation)) return;
+  // Heads side by side, as a copy engine whose coordinates have 32 bits wants them.
+  for (const DType dtype : {p.dtype, DType::bf16}) {
+    if (!supports_usual(kernel, dtype).ok()) continue;
+    p.dtype = dtype;
+    p.batch = 2, p.heads = 2, p.heads_kv = 2, p.layout = p.window = {2, 1, 2};
+    p.dim = p.dim_v = 24;
+    check_far_apart(kernel, fitted(kernel, p), false);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, FarApart, testing::ValuesIn(all_rows()), name_of_row);

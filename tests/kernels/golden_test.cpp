@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "check/case.h"
 #include "check/check.h"
 #include "check/device_run.h"
 #include "check/expected.h"
@@ -83,6 +84,8 @@ GoldenCase parse(const json& j) {
 /// Tensors of one case; a shape of no elements is an absent tensor.
 class Tensors {
  public:
+  explicit Tensors(const check::Arrangement& arrangement) : arrangement_(arrangement) {}
+
   Tensor input(const Shape& shape, DType dtype, const std::vector<double>& values) {
     TestTensor& tensor = add(shape, dtype);
     tensor.store(values);
@@ -125,10 +128,11 @@ class Tensors {
  private:
   TestTensor& add(const Shape& shape, DType dtype) {
     tensors_.push_back(std::make_unique<TestTensor>());
-    if (shape.elements() > 0) *tensors_.back() = TestTensor(shape, dtype, {});
+    if (shape.elements() > 0) *tensors_.back() = TestTensor(shape, dtype, arrangement_);
     return *tensors_.back();
   }
 
+  check::Arrangement arrangement_;
   std::vector<std::unique_ptr<TestTensor>> tensors_;
   std::vector<std::pair<const char*, const TestTensor*>> results_;
 };
@@ -156,13 +160,22 @@ double limit_of(Operation operation, DType dtype) {
   }
 }
 
-void check_golden(const GoldenCase& golden, const KernelRow& kernel) {
-  if (is_unfused(kernel.operation)) return check_unfused(golden, kernel);
+/// The same problem with the oracle's results: with tiles of other shapes, counted, between poison.
+void check_tilings(const GoldenCase& golden, const KernelRow& kernel, const check::Arrangement& arrangement) {
+  check::Case c{.problem = golden.problem, .seed = static_cast<std::uint64_t>(golden.id)};
+  c.inputs.fill(arrangement);
+  c.results.fill(arrangement);
+  for (const std::string& failure : check::check_case(c, kernel).failures) {
+    ADD_FAILURE() << fmt::format("golden case {} ({}): {}", golden.id, to_string(golden.problem), failure);
+  }
+}
+
+void check_recorded(const GoldenCase& golden, const KernelRow& kernel, const check::Arrangement& arrangement) {
   const Problem& p = golden.problem;
   const Shapes shapes(p);
   const auto seed = static_cast<std::uint64_t>(1000 * golden.id);
   const DType stats = logsumexp_dtype(p.dtype);
-  Tensors t;
+  Tensors t(arrangement);
   const Tensor query = t.input(shapes.query, p.dtype, hashed(seed + 1, shapes.query));
   const Tensor key = t.input(shapes.key, p.dtype, hashed(seed + 2, shapes.key));
   const Tensor value = t.input(shapes.value, p.dtype, hashed(seed + 3, shapes.value));
@@ -200,6 +213,16 @@ void check_golden(const GoldenCase& golden, const KernelRow& kernel) {
   };
   t.run(plan, backward);
   t.expect_recorded(golden, limit_of(kernel.operation, p.dtype));
+}
+
+void check_golden(const GoldenCase& golden, const KernelRow& kernel) {
+  if (is_unfused(kernel.operation)) return check_unfused(golden, kernel);
+  check_recorded(golden, kernel, {});
+  if (kernel.backend != "fused") return;
+  // Aligned, so that they may be read many elements at a time, or by a copy engine.
+  check_recorded(golden, kernel, {.shift = 0});
+  const std::int64_t gap = 16 / static_cast<std::int64_t>(size_of(golden.problem.dtype));
+  check_tilings(golden, kernel, {.shift = 0, .row_gap = gap, .token_gap = 1});
 }
 
 using Golden = EveryKernel;

@@ -108,7 +108,8 @@ TEST_P(OddShapes, MatchTheOracle) {
     for (int a = 0; a < p.rank; ++a) p.causal[a] = (causal >> a & 1) != 0;
     p.heads = p.heads_kv = 1 + causal % 2;
     p.device.type = kernel->device;
-    p.dtype = supports_usual(*kernel, DType::fp16).ok() ? DType::fp16 : DType::fp32;
+    const bool half = supports_usual(*kernel, DType::fp16).ok();
+    p.dtype = !half ? DType::fp32 : causal % 2 == 0 ? DType::fp16 : DType::bf16;
     while (p.dim > 32 && !kernel->supports(padded_to_rank_3(p)).ok()) p.dim = p.dim_v /= 2;  // the largest it takes
     if (kernel->operation == Operation::backward) {  // gradients of vectors of two lengths, either the longer one
       p.dim_v = p.dim + 8;
@@ -194,6 +195,30 @@ TEST_P(RaggedHeads, MatchTheOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, RaggedHeads, testing::ValuesIn(all_rows()), name_of_row);
+
+using HeadDims = EveryKernel;
+
+// All multiples of 8, aligned.
+TEST_P(HeadDims, MatchTheOracle) {
+  const KernelRow& kernel = *GetParam();
+  if (is_unfused(kernel.operation)) GTEST_SKIP() << "their tensors are those of the sweep";
+  if (is_special(kernel)) GTEST_SKIP() << "not for any head dim";
+  const bool half = supports_usual(kernel, DType::fp16).ok();
+  for (std::int64_t dim = 8; dim <= 256; dim += 8) {
+    check::Case c{.problem = usual_problem(kernel, DType::fp32), .seed = static_cast<std::uint64_t>(dim)};
+    Problem& p = c.problem;
+    p.dtype = !half ? DType::fp32 : dim % 16 == 0 ? DType::fp16 : DType::bf16;
+    p.dim = p.dim_v = dim;
+    if (dim > 128 && !kernel.supports(padded_to_rank_3(p)).ok()) continue;  // not made for these
+    for (check::Arrangement& arrangement : c.inputs) arrangement.shift = 0;
+    for (check::Arrangement& arrangement : c.results) arrangement.shift = 0;
+    const check::Report report = check::check_case(c, kernel);
+    EXPECT_TRUE(report.ran()) << report.refusal;
+    EXPECT_TRUE(report.passed()) << fmt::format("{}\n  {}", to_string(p), fmt::join(report.failures, "\n  "));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, HeadDims, testing::ValuesIn(all_rows()), name_of_row);
 
 std::string name_of_case(const testing::TestParamInfo<OddCase>& info) {
   const OddShape& shape = *info.param.shape;

@@ -12,6 +12,11 @@ from torch.testing import assert_close
 if not torch.cuda.is_available():
     pytest.skip("this machine has no CUDA device", allow_module_level=True)
 
+on_hopper = pytest.mark.skipif(
+    torch.cuda.get_device_capability()[0] != 9, reason="the fused kernels on CUDA are for Hopper"
+)
+FUSED_ERROR = {torch.float16: 4e-3, torch.bfloat16: 3e-2}  # of norms
+
 PROBLEM = Problem((9, 10), (3, 5), (1, 2), (1, 2), (False, True), batch=2, heads=4, heads_kv=2, dim=16, dim_v=16)
 
 
@@ -54,6 +59,104 @@ def test_packed_projection_is_read_in_place() -> None:
     query, key, value = packed.unbind(3)
     expected = vicinal.na2d(*(x.cpu().contiguous() for x in (query, key, value)), 3)
     assert_close(vicinal.na2d(query, key, value, 3).cpu(), expected)
+
+
+LAYOUTS = [(200,), (20, 18), (9, 8, 10)]
+FUNCTIONS = [vicinal.na1d, vicinal.na2d, vicinal.na3d]
+MODULES = [vicinal.NeighborhoodAttention1D, vicinal.NeighborhoodAttention2D, vicinal.NeighborhoodAttention3D]
+
+
+@on_hopper
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_functions_of_each_rank_by_fused_kernels(rank: int, dtype: torch.dtype) -> None:
+    packed = torch.randn(2, *LAYOUTS[rank - 1], 3, 4, 64, device="cuda", dtype=dtype, requires_grad=True)
+    query, key, value = packed.unbind(-3)
+    output = FUNCTIONS[rank - 1](query, key, value, 5, backend="fused")
+    wide = packed.detach().cpu().double().requires_grad_()
+    expected = FUNCTIONS[rank - 1](*wide.unbind(-3), 5)
+    grad_output = torch.randn_like(output)
+    (gradient,) = torch.autograd.grad(output, packed, grad_output)
+    (reference,) = torch.autograd.grad(expected, wide, grad_output.cpu().double())
+    for result, exact in ((output, expected), (gradient, reference)):
+        assert (result.cpu().double() - exact).norm() <= FUSED_ERROR[dtype] * exact.norm()
+
+
+@on_hopper
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_modules_of_each_rank(rank: int, compiled: bool) -> None:
+    torch.manual_seed(0)
+    here = MODULES[rank - 1](64, 2, 5).double()
+    there = MODULES[rank - 1](64, 2, 5).cuda().half()
+    there.load_state_dict(here.state_dict())
+    run = torch.compile(there, fullgraph=True) if compiled else there
+    tokens = torch.randn(2, *LAYOUTS[rank - 1], 64, dtype=torch.float64, requires_grad=True)
+    halves = tokens.detach().cuda().half().requires_grad_()
+    output, expected = run(halves), here(tokens)
+    output.backward(torch.ones_like(output))
+    expected.backward(torch.ones_like(expected))
+    for result, exact in (
+        (output, expected),
+        (halves.grad, tokens.grad),
+        (there.qkv.weight.grad, here.qkv.weight.grad),
+    ):
+        assert (result.cpu().double() - exact).norm() <= 1e-2 * exact.norm()
+
+
+@on_hopper
+def test_forced_tiles_by_fused_kernels() -> None:
+    query, key, value = (torch.randn(1, 20, 18, 2, 64, device="cuda", dtype=torch.float16) for _ in range(3))
+    tiling = vicinal.Tiling(query_tile=(4, 9), key_tile=(5, 9), block=(1, 1), rows=64, columns=64)
+    output = vicinal.na2d(query, key, value, 7, tiling=tiling, backend="fused")
+    expected = vicinal.na2d(*(x.cpu().double() for x in (query, key, value)), 7)
+    assert (output.cpu().double() - expected).norm() <= FUSED_ERROR[torch.float16] * expected.norm()
+
+
+CAPTURED = {
+    "pairs": Problem((40, 40), (7, 7), (1, 1), (1, 1), (False, False), heads=4, heads_kv=4, dim=32, dim_v=32),
+    "shared tiles": Problem((512,), (512,), (1,), (1,), (False,), heads=2, heads_kv=2, dim=128, dim_v=128),
+    "causal": Problem((2000,), (1500,), (1,), (1,), (True,), heads=4, heads_kv=4, dim=64, dim_v=64),
+    "extra tokens": Problem(
+        (9, 10, 11), (3, 5, 3), (1, 2, 1), (1, 2, 1), (False, True, False), 2, 4, 2, 64, 48, additional_tokens=5
+    ),
+}
+
+
+@on_hopper
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", CAPTURED)
+def test_graph_capture_of_fused_kernels(
+    name: str, dtype: torch.dtype, deterministic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
+    problem = CAPTURED[name]
+    inputs = on("cuda", problem.tensors(dtype=dtype, requires_grad=True))
+    present = [x for x in inputs if x is not None]
+
+    def step():
+        output, logsumexp = attend(problem, inputs, backend="fused")
+        return output, *torch.autograd.grad(output.float().square().sum() + logsumexp.sum(), present)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    for seed in (1, 2):
+        with torch.no_grad():
+            for x, fresh in zip(present, [x for x in problem.tensors(seed, dtype) if x is not None], strict=True):
+                x.copy_(fresh)
+        graph.replay()
+        for result, expected in zip(captured, step(), strict=True):
+            if deterministic:
+                assert_close(result, expected, rtol=0, atol=0)
+            else:
+                assert (result.double() - expected.double()).norm() <= FUSED_ERROR[dtype] * expected.double().norm()
 
 
 def test_another_stream() -> None:

@@ -202,6 +202,7 @@ TEST(Sm90Tiles, AttendToEveryNeighborOnce) {
 TEST(Sm90Tiles, MeetEveryQueryThatAttendsOnce) {
   play_random_problems<32, RowKind::keys>(14);
   play_random_problems<64, RowKind::keys>(15);
+  play_random_problems<128, RowKind::keys>(17);
 }
 
 /// Makes rows of neighboring tiles see the same columns along one axis: all, or those of windows with a long stride.
