@@ -90,6 +90,11 @@ check::Case case_of(const CheckArguments& arguments, std::int64_t number) {
   if (arguments.problem.given_shape()) {
     result.problem = arguments.problem.spec.resolve();
     result.seed = arguments.sweep.seed;
+    // All tensors begin at multiples of what the planner is told, and at no larger ones.
+    const Problem& p = result.problem;
+    const std::int64_t shift = p.alignment < kMostAlignment ? p.alignment / static_cast<int>(size_of(p.dtype)) : 0;
+    for (check::Arrangement& arrangement : result.inputs) arrangement.shift = shift;
+    for (check::Arrangement& arrangement : result.results) arrangement.shift = shift;
   } else {
     result = check::random_case(arguments.sweep, number);
     result.problem.device = arguments.problem.spec.device;

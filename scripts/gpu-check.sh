@@ -123,7 +123,25 @@ sanitizer() {  # sanitizer TOOL
     { [[ $1 == racecheck ]] || { "${check[@]}" --cases 12 --kernel fused_sm90_forward &&
                                  "${check[@]}" --cases 300 --kernel fused_sm90_forward_pairs &&
                                  "${check[@]}" --cases 8 --kernel fused_sm90_backward &&
-                                 "${check[@]}" --cases 8 --kernel fused_sm90_backward_one_pass; }; }
+                                 "${check[@]}" --cases 8 --kernel fused_sm90_backward_one_pass &&
+                                 each_class "$1"; }; }
+}
+
+# A problem of each head dim and dtype that kernels are made for, which the copy engine copies, and one of which blocks
+# share tiles.
+each_class() {  # each_class TOOL
+  local dtype dim
+  for dtype in fp16 bf16; do
+    for dim in 32 64 96 128 192 256; do
+      one_problem "$1" --layout 23x18 --window 7x6 --heads 2 --dim "$dim" --dtype "$dtype" || return
+    done
+    one_problem "$1" --layout 512 --window 512 --heads 1 --dim 128 --dtype "$dtype" || return
+  done
+}
+one_problem() {  # one_problem TOOL OPTION...
+  local tool=$1
+  shift
+  limited compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/cli/vicinal" check --device cuda --backend fused "$@"
 }
 
 package=$work/python
@@ -219,7 +237,7 @@ beside sweep 150 sweep --backend naive
 beside sweep-hopper 150 sweep --backend fused
 beside python 180 python_tests
 for tool in memcheck racecheck synccheck initcheck; do
-  beside "$tool" 120 sanitizer "$tool"
+  beside "$tool" 240 sanitizer "$tool"
 done
 beside unit 60 unit_tests
 for process in "${tests[@]}"; do
