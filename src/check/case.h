@@ -29,9 +29,9 @@ struct Case {
   double query_magnitude = 1;        ///< queries are uniform in [-magnitude, magnitude], all else in [-1, 1]
   bool with_optional_inputs = true;  ///< whether the gradient of logsumexp (backward) and the bias (PN) are given
   MaskedScore masked = MaskedScore::minus_infinity;  ///< PN: what masked slots become
-  int gpu_runs = 2;                                  ///< that are to give the same bits, or results as good
-  std::array<Arrangement, 4> inputs{};               ///< of query, key, value, grad_output
-  std::array<Arrangement, 4> results{};              ///< of output, grad_query, grad_key, grad_value
+  int gpu_runs = 2;  ///< that are to give the same bits, or results as good; every other one on few multiprocessors
+  std::array<Arrangement, 4> inputs{};   ///< of query, key, value, grad_output
+  std::array<Arrangement, 4> results{};  ///< of output, grad_query, grad_key, grad_value
 };
 
 /// A reproducible sequence of random cases: odd and even windows, window 1 and full, ragged extents, dilation that does

@@ -2,7 +2,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <atomic>
+#include <limits>
 
 #include "plan/rehearsal.h"
 
@@ -16,7 +18,13 @@ void rehearse_once(int ordinal) {
   if (!begun.test_and_set()) rehearse_plans({DeviceType::cuda, ordinal});
 }
 
+std::atomic<int> most_multiprocessors{std::numeric_limits<int>::max()};
+
 }  // namespace
+
+FewMultiprocessors::FewMultiprocessors(int most) { most_multiprocessors = most; }
+FewMultiprocessors::~FewMultiprocessors() { most_multiprocessors = std::numeric_limits<int>::max(); }
+int FewMultiprocessors::of(int count) { return std::min(count, most_multiprocessors.load()); }
 
 bool built() { return true; }
 

@@ -26,4 +26,17 @@ int compute_capability_major(int ordinal);
 /// In order of their ordinals; empty where there is no device, no driver or no CUDA in this build.
 std::vector<DeviceInfo> devices();
 
+/// For tests: for as long as it lives, kernels of this process have blocks for so many multiprocessors only, as on a
+/// smaller device.
+class FewMultiprocessors {
+ public:
+  explicit FewMultiprocessors(int most);
+  ~FewMultiprocessors();
+  FewMultiprocessors(const FewMultiprocessors&) = delete;
+  FewMultiprocessors& operator=(const FewMultiprocessors&) = delete;
+
+  /// Of a device that has `count`.
+  static int of(int count);
+};
+
 }  // namespace vicinal::cuda

@@ -63,6 +63,16 @@ inline constexpr std::array kOnePassClasses{
     KernelClass{128, 2, 64, 2, 1, 1},
 };
 
+/// Kernels are compiled for fp16 and bf16: as many as the budget of builds allows.
+constexpr int kDTypesOfKernels = 2;
+constexpr int backward_kernels() {
+  int count = static_cast<int>(kOnePassClasses.size());
+  for (const KernelClass& size : kBackwardClasses) count += size.dim <= 128 ? 2 : 3;  // dK and dV together, or not
+  return kDTypesOfKernels * count;
+}
+static_assert(kDTypesOfKernels * (kForwardClasses.size() + kForwardPairsClasses.size()) <= 24);
+static_assert(backward_kernels() <= 36);
+
 /// The smallest head dim of a class that takes a head dim, and a value dim, of `dim`; 0 where none does.
 constexpr int class_dim(std::span<const KernelClass> classes, std::int64_t dim) {
   for (const KernelClass& size : classes) {
