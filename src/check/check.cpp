@@ -29,6 +29,15 @@
 namespace vicinal::check {
 namespace {
 
+/// For as long as it lives kernels on a GPU use no more multiprocessors.
+class Multiprocessors {
+ public:
+  explicit Multiprocessors(int most) { cuda::use_multiprocessors(most); }
+  ~Multiprocessors() { cuda::use_multiprocessors(cuda::kAllMultiprocessors); }
+  Multiprocessors(const Multiprocessors&) = delete;
+  Multiprocessors& operator=(const Multiprocessors&) = delete;
+};
+
 /// Workspace full of poison, with more of it behind.
 class TestWorkspace {
  public:
@@ -98,9 +107,7 @@ class Check {
       for (const int threads : {2, 3, 5}) expect_again(plan, threads, first);
     } else {
       for (int run = 1; run < case_.gpu_runs; ++run) {
-        constexpr int kFew = 6;  // on as many multiprocessors, every other run
-        std::optional<cuda::FewMultiprocessors> few;
-        if (run % 2 == 1) few.emplace(kFew);
+        const Multiprocessors few(run % 2 == 1 ? 6 : cuda::kAllMultiprocessors);
         expect_again(plan, 2, first);
       }
     }

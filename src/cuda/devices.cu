@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <limits>
 
 #include "plan/rehearsal.h"
 
@@ -18,13 +17,13 @@ void rehearse_once(int ordinal) {
   if (!begun.test_and_set()) rehearse_plans({DeviceType::cuda, ordinal});
 }
 
-std::atomic<int> most_multiprocessors{std::numeric_limits<int>::max()};
+std::atomic<int> most_multiprocessors{kAllMultiprocessors};
 
 }  // namespace
 
-FewMultiprocessors::FewMultiprocessors(int most) { most_multiprocessors = most; }
-FewMultiprocessors::~FewMultiprocessors() { most_multiprocessors = std::numeric_limits<int>::max(); }
-int FewMultiprocessors::of(int count) { return std::min(count, most_multiprocessors.load()); }
+void use_multiprocessors(int most) { most_multiprocessors = most; }
+
+int used_multiprocessors(int count) { return std::min(count, most_multiprocessors.load()); }
 
 bool built() { return true; }
 

@@ -3,6 +3,7 @@
 // The CUDA devices of this machine, for code that includes no CUDA header. A build without CUDA sees none.
 
 #include <cstddef>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -26,17 +27,11 @@ int compute_capability_major(int ordinal);
 /// In order of their ordinals; empty where there is no device, no driver or no CUDA in this build.
 std::vector<DeviceInfo> devices();
 
-/// For tests: for as long as it lives, kernels of this process have blocks for so many multiprocessors only, as on a
-/// smaller device.
-class FewMultiprocessors {
- public:
-  explicit FewMultiprocessors(int most);
-  ~FewMultiprocessors();
-  FewMultiprocessors(const FewMultiprocessors&) = delete;
-  FewMultiprocessors& operator=(const FewMultiprocessors&) = delete;
-
-  /// Of a device that has `count`.
-  static int of(int count);
-};
+constexpr int kAllMultiprocessors = std::numeric_limits<int>::max();
+/// For tests: from now on kernels of this process have blocks for at most so many multiprocessors, as on a smaller
+/// device.
+void use_multiprocessors(int most);
+/// How many those are of the `count` of a device.
+int used_multiprocessors(int count);
 
 }  // namespace vicinal::cuda

@@ -8,8 +8,8 @@ int compute_capability_major(int) { return 0; }
 
 std::vector<DeviceInfo> devices() { return {}; }
 
-FewMultiprocessors::FewMultiprocessors(int) {}
-FewMultiprocessors::~FewMultiprocessors() = default;
-int FewMultiprocessors::of(int count) { return count; }
+void use_multiprocessors(int) {}
+
+int used_multiprocessors(int count) { return count; }
 
 }  // namespace vicinal::cuda

@@ -50,7 +50,7 @@ class Launcher {
       : problem_(problem), device_(problem), stream_(static_cast<cudaStream_t>(stream)) {
     check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, problem.device.index),
           "asking for the number of multiprocessors", problem);
-    multiprocessors_ = FewMultiprocessors::of(multiprocessors_);
+    multiprocessors_ = used_multiprocessors(multiprocessors_);
   }
 
   /// Blocks for `work` blocks' worth of items that blocks take in turns: a few rounds of what the device holds at once,
