@@ -93,8 +93,7 @@ check::Case case_of(const CheckArguments& arguments, std::int64_t number) {
     // All tensors begin at multiples of what the planner is told, and at no larger ones.
     const Problem& p = result.problem;
     const std::int64_t shift = p.alignment < kMostAlignment ? p.alignment / static_cast<int>(size_of(p.dtype)) : 0;
-    for (check::Arrangement& arrangement : result.inputs) arrangement.shift = shift;
-    for (check::Arrangement& arrangement : result.results) arrangement.shift = shift;
+    result.arrange({.shift = shift});
   } else {
     result = check::random_case(arguments.sweep, number);
     result.problem.device = arguments.problem.spec.device;

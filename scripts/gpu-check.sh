@@ -160,13 +160,14 @@ bench() {  # bench NAME SUITE OPTION...: in one process, as each measures the ro
     --json "$work/bench-$name.json"
 }
 
-# Records are written after each row, and the largest problems have their own, so that one that fails takes few others
-# with it. Naive passes take up to half a second, over the largest problems far more: those are left out. Half-masked
-# tiles beside whole ones are measured with forced tiles, one key tile for each row of the grid.
+# Half-masked tiles beside whole ones: forced, one key tile for each row of the grid.
 bench_masked_tiles() {  # bench_masked_tiles DTYPE
   bench "forced-$1" partial --dtype "$1" --forward --backend fused --tile-query 1x64 --tile-key 1x128 --tile-block 2x1 \
     --tile-rows 64 --tile-columns 128
 }
+
+# Records are written after each row, and the largest problems have their own, so that one that fails takes few others
+# with it. Naive passes take up to half a second, over the largest problems far more: those are left out.
 headline_quick=(--only 1d --only 2d_nat --only 2d_dinat --only 2d_128 --only 3d_16)
 headline_largest=(--only 2d_flux --only 3d_hunyuan)
 benchmark() {

@@ -32,6 +32,12 @@ struct Case {
   int gpu_runs = 2;  ///< that are to give the same bits, or results as good; every other one on few multiprocessors
   std::array<Arrangement, 4> inputs{};   ///< of query, key, value, grad_output
   std::array<Arrangement, 4> results{};  ///< of output, grad_query, grad_key, grad_value
+
+  /// All tensors alike.
+  void arrange(const Arrangement& arrangement) {
+    inputs.fill(arrangement);
+    results.fill(arrangement);
+  }
 };
 
 /// A reproducible sequence of random cases: odd and even windows, window 1 and full, ragged extents, dilation that does

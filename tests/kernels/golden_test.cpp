@@ -163,8 +163,7 @@ double limit_of(Operation operation, DType dtype) {
 /// The same problem with the oracle's results: with tiles of other shapes, counted, between poison.
 void check_tilings(const GoldenCase& golden, const KernelRow& kernel, const check::Arrangement& arrangement) {
   check::Case c{.problem = golden.problem, .seed = static_cast<std::uint64_t>(golden.id)};
-  c.inputs.fill(arrangement);
-  c.results.fill(arrangement);
+  c.arrange(arrangement);
   for (const std::string& failure : check::check_case(c, kernel).failures) {
     ADD_FAILURE() << fmt::format("golden case {} ({}): {}", golden.id, to_string(golden.problem), failure);
   }

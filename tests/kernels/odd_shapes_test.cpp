@@ -117,8 +117,7 @@ TEST_P(OddShapes, MatchTheOracle) {
     }
     p = fitted(*kernel, p);
     // Aligned, so that kernels may load many elements at once.
-    for (check::Arrangement& arrangement : c.inputs) arrangement.shift = 0;
-    for (check::Arrangement& arrangement : c.results) arrangement.shift = 0;
+    c.arrange({.shift = 0});
     const check::Report report = check::check_case(c, *kernel);
     EXPECT_TRUE(report.ran()) << report.refusal;
     EXPECT_TRUE(report.passed()) << fmt::format("{}\n  {}", to_string(p), fmt::join(report.failures, "\n  "));
@@ -138,8 +137,7 @@ TEST_P(GapsOfRows, MatchTheOracle) {
       c.problem.heads = c.problem.heads_kv = 4;
       c.problem.extra_kv = takes_extra_tokens(kernel) ? 5 : 0;
       const check::Arrangement arrangement{.heads_first = heads_first, .shift = 0, .row_gap = gap};
-      c.inputs.fill(arrangement);
-      c.results.fill(arrangement);
+      c.arrange(arrangement);
       const check::Report report = check::check_case(c, kernel);
       EXPECT_TRUE(report.ran()) << report.refusal;
       EXPECT_TRUE(report.passed()) << fmt::format("gap {}, heads first: {}\n  {}", gap, heads_first,
@@ -184,8 +182,7 @@ TEST_P(RaggedHeads, MatchTheOracle) {
       p.extra_kv = takes_extra_tokens(kernel) ? 5 : 0;
       if (std::max(dim, dim_v) > 128 && !kernel.supports(padded_to_rank_3(p)).ok()) continue;  // not made for these
       const check::Arrangement arrangement{.heads_first = heads_first, .shift = shift, .row_gap = gap};
-      c.inputs.fill(arrangement);
-      c.results.fill(arrangement);
+      c.arrange(arrangement);
       const check::Report report = check::check_case(c, kernel);
       EXPECT_TRUE(report.ran()) << report.refusal;
       EXPECT_TRUE(report.passed()) << fmt::format("{}, gap {}, heads first: {}\n  {}", to_string(p), gap, heads_first,
@@ -210,8 +207,7 @@ TEST_P(HeadDims, MatchTheOracle) {
     p.dtype = !half ? DType::fp32 : dim % 16 == 0 ? DType::fp16 : DType::bf16;
     p.dim = p.dim_v = dim;
     if (dim > 128 && !kernel.supports(padded_to_rank_3(p)).ok()) continue;  // not made for these
-    for (check::Arrangement& arrangement : c.inputs) arrangement.shift = 0;
-    for (check::Arrangement& arrangement : c.results) arrangement.shift = 0;
+    c.arrange({.shift = 0});
     const check::Report report = check::check_case(c, kernel);
     EXPECT_TRUE(report.ran()) << report.refusal;
     EXPECT_TRUE(report.passed()) << fmt::format("{}\n  {}", to_string(p), fmt::join(report.failures, "\n  "));

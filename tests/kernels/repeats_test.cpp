@@ -45,8 +45,7 @@ TEST_P(Repeats, GiveTheSameBits) {
     for (const DType dtype : {DType::fp16, DType::bf16}) {
       for (const std::int64_t shift : {0, 3}) {
         check::Case c{.problem = problem, .seed = 5, .gpu_runs = 20};
-        for (check::Arrangement& arrangement : c.inputs) arrangement.shift = shift;
-        for (check::Arrangement& arrangement : c.results) arrangement.shift = shift;
+        c.arrange({.shift = shift});
         Problem& p = c.problem;
         p.dtype = dtype;
         p.device.type = kernel.device;

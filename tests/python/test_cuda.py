@@ -113,6 +113,24 @@ def test_forced_tiles_by_fused_kernels() -> None:
     assert (output.cpu().double() - expected).norm() <= FUSED_ERROR[torch.float16] * expected.norm()
 
 
+def replays(problem: Problem, dtype: torch.dtype, present, step):
+    """What a captured step gives when its inputs have got new values: for each of two seeds."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    for seed in (1, 2):
+        with torch.no_grad():
+            for x, fresh in zip(present, [x for x in problem.tensors(seed, dtype) if x is not None], strict=True):
+                x.copy_(fresh)
+        graph.replay()
+        yield captured
+
+
 CAPTURED = {
     "pairs": Problem((40, 40), (7, 7), (1, 1), (1, 1), (False, False), heads=4, heads_kv=4, dim=32, dim_v=32),
     "shared tiles": Problem((512,), (512,), (1,), (1,), (False,), heads=2, heads_kv=2, dim=128, dim_v=128),
@@ -139,20 +157,8 @@ def test_graph_capture_of_fused_kernels(
         output, logsumexp = attend(problem, inputs, backend="fused")
         return output, *torch.autograd.grad(output.float().square().sum() + logsumexp.sum(), present)
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    for seed in (1, 2):
-        with torch.no_grad():
-            for x, fresh in zip(present, [x for x in problem.tensors(seed, dtype) if x is not None], strict=True):
-                x.copy_(fresh)
-        graph.replay()
-        for result, expected in zip(captured, step(), strict=True):
+    for replayed in replays(problem, dtype, present, step):
+        for result, expected in zip(replayed, step(), strict=True):
             if deterministic:
                 assert_close(result, expected, rtol=0, atol=0)
             else:
@@ -187,20 +193,8 @@ def test_graph_capture_and_replay() -> None:
         output, logsumexp = attend(PROBLEM, inputs)
         return torch.autograd.grad(output.square().sum() + logsumexp.sum(), present)
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    for seed in (1, 2):
-        with torch.no_grad():
-            for x, fresh in zip(present, PROBLEM.tensors(seed, torch.float32), strict=False):
-                x.copy_(fresh)
-        graph.replay()
-        for gradient, expected in zip(captured, step(), strict=True):
+    for replayed in replays(PROBLEM, torch.float32, present, step):
+        for gradient, expected in zip(replayed, step(), strict=True):
             assert_close(gradient, expected, rtol=0, atol=0)
 
 
