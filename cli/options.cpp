@@ -39,9 +39,7 @@ void ProblemOptions::add_shape(CLI::App& command) {
   command.add_option("--extra-kv", spec.extra_kv, "Additional key/value tokens that every query sees")
       ->group(kGroup)
       ->capture_default_str();
-  command
-      .add_option("--alignment", spec.alignment,
-                  "Bytes at multiples of which vectors begin, up to 16, as the planner is told")
+  command.add_option("--alignment", spec.alignment, "Bytes at multiples of which vectors begin, up to 16")
       ->group(kGroup)
       ->capture_default_str();
 }

@@ -160,10 +160,11 @@ bench() {  # bench NAME SUITE OPTION...: in one process, as each measures the ro
     --json "$work/bench-$name.json"
 }
 
-# Half-masked tiles beside whole ones: forced, one key tile for each row of the grid.
+# Masked tiles beside whole ones, along one axis and along all three: forced, and as many for each work item.
 bench_masked_tiles() {  # bench_masked_tiles DTYPE
-  bench "forced-$1" partial --dtype "$1" --forward --backend fused --tile-query 1x64 --tile-key 1x128 --tile-block 2x1 \
-    --tile-rows 64 --tile-columns 128
+  local forced=(--dtype "$1" --forward --backend fused --tile-rows 64 --tile-columns 128)
+  bench "forced-$1" partial "${forced[@]}" --tile-query 1x64 --tile-key 1x128 --tile-block 2x1 &&
+    bench "forced-3d-$1" partial_3d "${forced[@]}" --tile-query 64x1x1 --tile-key 4x4x8 --tile-block 1x2x1
 }
 
 # Records are written after each row, and the largest problems have their own, so that one that fails takes few others
@@ -178,6 +179,7 @@ benchmark() {
   bench planned-fp16 headline "${headline_quick[@]}" --dtype fp16 || failed=1
   bench planned-fp16-largest headline "${headline_largest[@]}" --dtype fp16 || failed=1
   bench deterministic-fp16 headline --dtype fp16 --backward --deterministic || failed=1
+  bench planned-fp16-small small_windows --forward || failed=1
   bench planned-fp16-dense dense --rounds 5 || failed=1  # rates that are compared with each other
   bench_masked_tiles fp16 || failed=1
   return "$failed"

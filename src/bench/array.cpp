@@ -23,7 +23,9 @@ std::uint64_t hash(std::uint64_t x) {  // splitmix64: a value for each index, so
 
 }  // namespace
 
-Buffer::Buffer(std::size_t bytes, const Device& device) : bytes_(bytes) {
+Buffer::Buffer(std::size_t bytes, const Device& device, std::size_t behind_line)
+    : bytes_(bytes), behind_line_(behind_line) {
+  bytes += behind_line;
   if (device.type == DeviceType::cpu) {
     lines_.resize((bytes + sizeof(Line) - 1) / sizeof(Line));
   } else {
@@ -31,14 +33,14 @@ Buffer::Buffer(std::size_t bytes, const Device& device) : bytes_(bytes) {
   }
 }
 
-Array::Array(std::vector<std::int64_t> extents, DType type, const Device& place)
+Array::Array(std::vector<std::int64_t> extents, DType type, const Device& place, std::size_t behind_line)
     : shape(std::move(extents)),
       dtype(type),
       device(place),
-      memory(static_cast<std::size_t>(elements()) * size_of(type), place) {}
+      memory(static_cast<std::size_t>(elements()) * size_of(type), place, behind_line) {}
 
-Array Array::copy_on(const Device& other) const {
-  Array copy(shape, dtype, other);
+Array Array::copy_on(const Device& other, std::size_t behind_line) const {
+  Array copy(shape, dtype, other, behind_line);
   if (other.type == DeviceType::cpu) {
     std::copy_n(memory.data(), memory.size(), copy.memory.data());
   } else {

@@ -1,5 +1,6 @@
 #include "bench/problem_arrays.h"
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "core/slots.h"
@@ -31,10 +32,15 @@ Shapes::Shapes(const Problem& problem)
   extra_value = {problem.batch, problem.extra_kv, problem.heads_kv, problem.dim_v};
 }
 
+std::size_t bytes_behind_line(const Problem& problem) {
+  if (problem.alignment == kMostAlignment) return 0;
+  return std::max(static_cast<std::size_t>(problem.alignment), size_of(problem.dtype));
+}
+
 void ProblemArrays::allocate_results(const Problem& problem, Operation operation) {
   const Shapes shapes(problem);
   const auto allocate = [&](Array& array, const std::vector<std::int64_t>& shape) {
-    if (!shape.empty()) array = Array(shape, problem.dtype, problem.device);
+    if (!shape.empty()) array = Array(shape, problem.dtype, problem.device, bytes_behind_line(problem));
   };
   switch (operation) {
     case Operation::forward:

@@ -19,6 +19,9 @@ struct Shapes {
   std::vector<std::int64_t> query, key, value, extra_key, extra_value, output, logsumexp, weights, bias;
 };
 
+/// Bytes behind a cache line at which arrays begin, so that the problem's alignment is that of all, and no larger.
+std::size_t bytes_behind_line(const Problem& problem);
+
 /// An array without a shape is an absent tensor.
 struct ProblemArrays {
   Array query, key, value, extra_key, extra_value;

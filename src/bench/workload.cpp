@@ -20,7 +20,7 @@ std::vector<ProblemArrays> random_arrays(const Problem& problem, Operation opera
     fill_random(values, seed++, threads);
     const Array* source = &values;
     for (ProblemArrays& arrays : all) {
-      arrays.*member = source->copy_on(problem.device);
+      arrays.*member = source->copy_on(problem.device, bytes_behind_line(problem));
       source = &(arrays.*member);
     }
   };
