@@ -43,8 +43,12 @@ TEST(Sm90Copies, NameTheHeadDim) {
 }
 
 TEST(Sm90Copies, NameTheAlignmentOfTensors) {
-  expect_copies(of_dims(64, 64, 8), 8,
-                "by threads: tensors begin at, or have strides of, multiples of 8 bytes; the copy engine takes "
+  expect_copies(
+      of_dims(64, 64, 8), 8,
+      "by threads: tensors begin at, or have strides of, multiples of 8 bytes, or a stride is negative or too "
+      "long; the copy engine takes multiples of 16");
+  expect_copies(of_dims(64, 64, 4), 4,
+                "by threads: tensors begin at, or have strides of, multiples of 4 bytes; the copy engine takes "
                 "multiples of 16");
   EXPECT_FALSE(copies_of(of_dims(64, 64, 1)).by_copy_engine);
 }
