@@ -4,6 +4,7 @@
 #include "cuda/fused_sm90/copies.h"
 #include "cuda/fused_sm90/forward.h"
 #include "cuda/fused_sm90/planner.h"
+#include "cuda/fused_sm90/workspace_views.h"
 #include "plan/registry.h"
 
 namespace vicinal {
