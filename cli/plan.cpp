@@ -62,6 +62,7 @@ nlohmann::ordered_json plan_json(const TimedPlan& timed) {
                                 {"bytes", plan.cost.bytes},
                                 {"seconds", plan.cost.seconds}}},
                               {"workspace_bytes", plan.workspace_bytes}};
+  if (plan.kernel->order != nullptr) json["order"] = plan.kernel->order(padded_to_rank_3(plan.problem), plan.tiling);
   if (plan.kernel->copies != nullptr) json["copies"] = plan.kernel->copies(padded_to_rank_3(plan.problem), plan.tiling);
   json["planning_seconds"] = timed.seconds;
   json["refusals"] = refusals;

@@ -44,9 +44,10 @@ struct Problem {
   DType dtype = DType::fp32;    ///< of query, key, value, output and their gradients
   Device device{};
   /// Bytes: the largest power of two up to 16 at multiples of which the vectors of all tensors that are read begin, as
-  /// far as addresses and strides go. A hint: kernels take any tensors whatever it says, but plans are better where it
-  /// is right. As it is by default it is right for contiguous tensors, whose strides follow from the head dims; for
-  /// others there is `alignment_of` (attention.h).
+  /// far as addresses and strides go; 16 only where the copy engine of GPUs also takes the strides, which are not
+  /// negative, shorter than 2^40 bytes, and within 2^31 elements from the first head to the last. A hint: kernels take
+  /// any tensors whatever it says, but plans are better where it is right. As it is by default it is right for
+  /// contiguous tensors, whose strides follow from the head dims; for others there is `alignment_of` (attention.h).
   std::int64_t alignment = kMostAlignment;
 
   friend bool operator==(const Problem&, const Problem&) = default;

@@ -47,15 +47,22 @@ Expectation of_bias(std::string_view name, Expectation::Presence presence, Expec
 /// Of tensors that nobody has checked.
 std::int64_t common_alignment(std::initializer_list<const Tensor*> tensors) {
   Alignment alignment;
+  bool strides_are_taken = true;
   for (const Tensor* tensor : tensors) {
     if (!tensor->present()) continue;
     alignment.add(tensor->data);
-    const int outer = std::min(tensor->rank, kMaxTensorRank) - 1;
-    for (int i = 0; i < outer; ++i) {
-      if (tensor->sizes[i] > 1) alignment.add(tensor->strides[i], size_of(tensor->dtype));
+    const int last = std::min(tensor->rank, kMaxTensorRank) - 1;
+    for (int i = 0; i < last; ++i) {
+      if (tensor->sizes[i] <= 1) continue;
+      const std::int64_t stride = tensor->strides[i];
+      const std::size_t size = size_of(tensor->dtype);
+      alignment.add(stride, size);
+      const bool is_taken = i == last - 1 ? copy_engine_takes_heads(tensor->sizes[i], stride, tensor->sizes[last])
+                                          : copy_engine_takes_stride(stride, size);
+      strides_are_taken = strides_are_taken && is_taken;
     }
   }
-  return alignment.bytes();
+  return strides_are_taken ? alignment.bytes() : std::min(alignment.bytes(), kMostAlignment / 2);
 }
 
 }  // namespace

@@ -186,6 +186,9 @@ std::string Plan::explain() const {
     text += fmt::format("  items      {} work items, {:.0f}% of their tiles masked\n", count(cost.work_items),
                         100 * cost.masked_multiply_adds / std::max(cost.visited_multiply_adds, 1.0));
   }
+  if (kernel->order != nullptr) {
+    text += fmt::format("  order      {}\n", kernel->order(padded_to_rank_3(problem), tiling));
+  }
   text += fmt::format("  memory     {} moved, {} of workspace\n", bytes(cost.bytes),
                       bytes(static_cast<double>(workspace_bytes)));
   if (kernel->copies != nullptr) {

@@ -36,6 +36,8 @@ struct KernelRow {
   std::size_t (*workspace)(const Problem& grid, const Tiling& tiling);
   /// How it would copy tiles, and why no other way, for `Plan::explain`. Not set where there is only one way.
   std::string (*copies)(const Problem& grid, const Tiling& tiling) = nullptr;
+  /// Who does the tiles of a work item, and which items follow each other, likewise. Not set where tiles say it.
+  std::string (*order)(const Problem& grid, const Tiling& tiling) = nullptr;
 
   /// Exactly one is set, by `operation`. Called with a rank-3 problem, checked tensors and, but for bias_gradient, at
   /// least one batch entry.

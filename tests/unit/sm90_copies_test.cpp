@@ -43,13 +43,17 @@ TEST(Sm90Copies, NameTheHeadDim) {
 }
 
 TEST(Sm90Copies, NameTheAlignmentOfTensors) {
-  expect_copies(of_dims(64, 64, 8), 8,
-                "by threads: tensors begin at, or have strides of, multiples of 8 bytes; the copy engine takes "
+  expect_copies(
+      of_dims(64, 64, 8), 8,
+      "by threads: tensors begin at, or have strides of, multiples of 8 bytes, or a stride is negative or too "
+      "long; the copy engine takes multiples of 16");
+  expect_copies(of_dims(64, 64, 4), 4,
+                "by threads: tensors begin at, or have strides of, multiples of 4 bytes; the copy engine takes "
                 "multiples of 16");
   EXPECT_FALSE(copies_of(of_dims(64, 64, 1)).by_copy_engine);
 }
 
-TEST(Sm90Copies, AreExplainedByPlans) {
+TEST(Sm90Copies, AreExplainedByPlansAndSoIsTheOrderOfWork) {
   const KernelRow row{.name = "of_a_test",
                       .backend = "test",
                       .operation = Operation::forward,
@@ -59,10 +63,12 @@ TEST(Sm90Copies, AreExplainedByPlans) {
                       .accepts = nullptr,
                       .cost = nullptr,
                       .workspace = nullptr,
-                      .copies = [](const Problem& grid, const Tiling&) { return explain_copies(grid); }};
+                      .copies = [](const Problem& grid, const Tiling&) { return explain_copies(grid); },
+                      .order = [](const Problem&, const Tiling&) { return std::string("in turns"); }};
   Plan plan;
   plan.problem = of_dims(64, 57);
   plan.kernel = &row;
+  EXPECT_PRED_FORMAT2(testing::IsSubstring, "  order      in turns\n  memory     ", plan.explain());
   EXPECT_PRED_FORMAT2(testing::IsSubstring,
                       "of workspace\n"
                       "  copies     by threads: dim_v = 57 is no multiple of 8 elements (16 bytes)\n"
@@ -70,8 +76,10 @@ TEST(Sm90Copies, AreExplainedByPlans) {
                       plan.explain());
   KernelRow one_way = row;
   one_way.copies = nullptr;
+  one_way.order = nullptr;
   plan.kernel = &one_way;
   EXPECT_PRED_FORMAT2(testing::IsNotSubstring, "copies", plan.explain());
+  EXPECT_PRED_FORMAT2(testing::IsNotSubstring, "order", plan.explain());
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "cuda/fused_sm90/dealing.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <functional>
 #include <numeric>
@@ -14,6 +15,7 @@
 
 #include "check/random.h"
 #include "cuda/fused_sm90/cost_model.h"
+#include "cuda/fused_sm90/planner.h"
 #include "cuda/fused_sm90/tiles.h"
 #include "sm90_problems.h"
 
@@ -177,6 +179,44 @@ TEST(Sm90Dealing, LongItemsOfCausalQueriesComeFirst) {
     EXPECT_TRUE(std::ranges::is_sorted(of_head, std::greater<>()));
     EXPECT_GT(of_head.front(), of_head.back());
   }
+}
+
+TEST(Sm90Dealing, IsExplained) {
+  Tiling tiling{
+      .query_tile = {1, 1, 64}, .key_tile = {1, 1, 128}, .block = {1, 1, 2}, .rows = kWarpgroupRows, .columns = 128};
+  const std::string along_z = "2 warpgroups side by side along axis 2; tiles along axis 2, then heads; ";
+  EXPECT_EQ(forward_order(problem_of(16384, 16384, false, 8), tiling), along_z + "in turns to 132 blocks");
+  EXPECT_EQ(forward_order(problem_of(16384, 16384, true, 8), tiling),
+            along_z + "by the device, a block for each item, causal axes from the end");
+  EXPECT_EQ(forward_order(problem_of(1024, 64, false, 2), tiling), along_z + "in turns to 16 blocks");
+
+  // Each number of tiles is that of its own axis: the split one is the outermost loop.
+  Problem grid = problem_of(60, 9, false, 2);
+  grid.layout = {24, 40, 60};
+  grid.dilation = {1, 2, 1};
+  grid.causal = {true, false, false};
+  tiling.query_tile = {4, 4, 4};
+  tiling.block = {1, 2, 1};
+  const std::string along_y =
+      "2 warpgroups side by side along axis 1; tiles along axis 2, then tiles along axis 0, then tiles along axis 1, "
+      "then dilation groups, then heads; ";
+  const std::string by_the_device = "by the device, a block for each item";
+  EXPECT_EQ(backward_order(grid, tiling),
+            along_y + "over queries " + by_the_device + ", causal axes from the end; over keys " + by_the_device);
+  EXPECT_EQ(backward_one_pass_order(grid, tiling), along_y + "over keys " + by_the_device);
+  std::array<int, 3> next{};  // items from the first to the next along each axis
+  const TiledGrid tiled(grid, tiling);
+  for (int a = 0; a < 3; ++a) {
+    const int first = WorkItem(tiled, 0).origin[a];
+    while (WorkItem(tiled, next[a]).origin[a] == first) ++next[a];
+  }
+  EXPECT_LT(next[2], next[0]);
+  EXPECT_LT(next[0], next[1]);
+
+  grid = problem_of(60, 9, false, 4);
+  grid.dim = grid.dim_v = 32;
+  tiling = {.query_tile = {1, 1, 64}, .key_tile = {1, 1, 64}, .rows = kWarpgroupRows, .columns = 64};
+  EXPECT_EQ(forward_pairs_order(grid, tiling), "1 warpgroup; heads; in turns to 2 blocks");
 }
 
 TEST(Sm90Dealing, IsDecidedInMicroseconds) {

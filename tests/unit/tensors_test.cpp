@@ -280,8 +280,6 @@ TEST_F(Tensors, AlignmentIsThatOfAddressesAndStrides) {
   EXPECT_EQ(alignment_of(t), 16) << "nor do those that are written";
   t.query = tensor(0, {320, 80, 16, 8, 3});
   EXPECT_EQ(alignment_of(t), 16) << "nor does the last stride";
-  t.query = tensor(0, {320, 80, 16, -8, 1});
-  EXPECT_EQ(alignment_of(t), 16);
   t.query = tensor(0, {0, 0, 0, 0, 1});
   EXPECT_EQ(alignment_of(t), 16);
 
@@ -308,6 +306,42 @@ TEST_F(Tensors, AlignmentIsThatOfAddressesAndStrides) {
   EXPECT_EQ(alignment_of(b), 16);
   b.grad_output = tensor(0, {320, 81, 16, 8, 1});
   EXPECT_EQ(alignment_of(b), 2);
+}
+
+TEST_F(Tensors, AlignmentIsLessWhereTheCopyEngineDoesNotTakeStrides) {
+  alignas(16) static std::array<std::byte, 64> memory;
+  ForwardTensors t;
+  const auto alignment = [&](std::vector<std::int64_t> strides, DType dtype = DType::fp16) {
+    t.key = {.data = memory.data(), .rank = 5, .sizes = {2, 4, 5, 3, 8}, .dtype = dtype};
+    std::ranges::copy(strides, t.key.strides.begin());
+    return alignment_of(t);
+  };
+  ASSERT_EQ(alignment({480, 120, 24, 8, 1}), 16);
+  for (std::size_t i = 0; i < 4; ++i) {
+    std::vector<std::int64_t> strides{480, 120, 24, 8, 1};
+    strides[i] *= -1;
+    EXPECT_EQ(alignment(strides), 8) << "negative along dimension " << i;
+    t.key.sizes[i] = 1;
+    EXPECT_EQ(alignment_of(t), 16) << "one that leads nowhere";
+  }
+  constexpr std::int64_t kLong = std::int64_t{1} << 39;  // elements of 2 bytes
+  for (std::size_t i = 0; i < 3; ++i) {
+    std::vector<std::int64_t> strides{480, 120, 24, 8, 1};
+    strides[i] = kLong - 8;
+    EXPECT_EQ(alignment(strides), 16) << i;
+    EXPECT_EQ(alignment(strides, DType::fp32), 8) << "strides are in elements";
+    strides[i] = kLong;
+    EXPECT_EQ(alignment(strides), 8) << i;
+    strides[i] = std::int64_t{1} << 62;
+    EXPECT_EQ(alignment(strides), 8) << i;
+  }
+  // Two steps from the first head to the last, whose 8 elements are counted, too.
+  constexpr std::int64_t kFar = std::int64_t{1} << 30;
+  EXPECT_EQ(alignment({480, 120, 24, kFar - 8, 1}), 16);
+  EXPECT_EQ(alignment({480, 120, 24, kFar, 1}), 8);
+  EXPECT_EQ(alignment({480, 120, 24, std::int64_t{1} << 62, 1}), 8);
+  EXPECT_EQ(alignment({480, 120, -20, 8, 1}), 8);
+  EXPECT_EQ(alignment({480, 120, -18, 8, 1}), 4) << "as they are aligned, where that is less";
 }
 
 TEST(Contiguous, PutsTheLastDimensionFastest) {

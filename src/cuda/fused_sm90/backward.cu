@@ -42,13 +42,6 @@ constexpr std::array<const Launch*, kOnePassClasses.size()> kOnePassFp16{&kGradi
 constexpr std::array<const Launch*, kOnePassClasses.size()> kOnePassBf16{&kGradientsBf16Dim64x2,
                                                                          &kGradientsBf16Dim128x2};
 
-/// Of the first part of the workspace; the second begins where the copy engine can reach it.
-std::size_t delta_bytes(const Problem& grid) {
-  constexpr std::size_t kAlignment = 64;
-  const auto elements = static_cast<std::size_t>(grid.batch * grid.heads * grid.tokens());
-  return (elements * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 /// What passes over keys read and write.
 Parameters over_keys(const Problem& grid, const Tiling& tiling, const BackwardViews& t) {
   Parameters keys = parameters_of(
@@ -61,10 +54,6 @@ Parameters over_keys(const Problem& grid, const Tiling& tiling, const BackwardVi
 }
 
 }  // namespace
-
-std::size_t backward_workspace(const Problem& grid, const Tiling&) {
-  return delta_bytes(grid) + extra_gradients_workspace(grid);
-}
 
 void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {
   const View delta = delta_view(grid, execution.workspace);
@@ -99,10 +88,6 @@ void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t,
   for (const Launch* launch : passes.over_keys) {
     if (launch != nullptr) (*launch)(grid, keys, of_keys, execution.stream);
   }
-}
-
-std::size_t backward_one_pass_workspace(const Problem& grid, const Tiling&) {
-  return 2 * delta_bytes(grid) + query_sums_bytes(grid);
 }
 
 void backward_one_pass(const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {

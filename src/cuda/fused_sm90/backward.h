@@ -2,26 +2,17 @@
 
 // The fused backward pass on Hopper, in two ways, for code that includes no CUDA header.
 
-#include <cstddef>
-
 #include "core/view.h"
 #include "vicinal/attention.h"
 #include "vicinal/plan.h"
 
 namespace vicinal::cuda::sm90 {
 
-/// Bytes of delta = rowsum(dO O) - dLSE, one float for each query of each head, and of partial sums of the gradients of
-/// extra tokens.
-std::size_t backward_workspace(const Problem& grid, const Tiling& tiling);
-
-/// Launches. Takes what `backward_supports` (planner.h) allows, tiles that `backward_accepts` allows, and any strides.
+/// Launches. Takes what `backward_supports` (planner.h) allows, tiles that `backward_accepts` allows, any strides, and
+/// `backward_workspace` (workspace_views.h).
 /// Every gradient is summed by one warpgroup in a fixed order: the same bits in every run, on any number of
 /// multiprocessors.
 void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& tensors, const Execution& execution);
-
-/// Bytes of two floats for each query of each head (`compute_biases`) and of sums of dQ, a float32 copy of it
-/// (workspace_views.h).
-std::size_t backward_one_pass_workspace(const Problem& grid, const Tiling& tiling);
 
 /// Launches. Takes what `backward_one_pass_supports` allows, in the same way. Gradients of queries are summed in memory
 /// in whichever order their parts come, so they differ in their last bits from run to run.

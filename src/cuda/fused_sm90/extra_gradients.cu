@@ -1,38 +1,17 @@
 #include "cuda/fused_sm90/extra_gradients.h"
 
-#include <algorithm>
 #include <cstdint>
 
 #include "core/tiling.h"
 #include "cuda/common/grid.h"
 #include "cuda/common/launch.cuh"
+#include "cuda/fused_sm90/extra_splits.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
-constexpr std::int64_t kFewestRowsOfSplit = 32 * kWarps;
-constexpr std::int64_t kBlocks = 1024;  // that queries are split for; not those of a device, which results depend on
-
-/// Extra tokens of a block: as many as registers hold, of which a lane needs four times `per_lane` for each.
-constexpr int tokens_of_block(int per_lane) { return per_lane == 8 ? 4 : 8; }
-
-/// Elements of a row for each lane of a warp.
-int per_lane_of(const Problem& grid) {
-  const std::int64_t dim = std::max(grid.dim, grid.dim_v);
-  return dim <= 32 ? 1 : dim <= 64 ? 2 : dim <= 128 ? 4 : 8;
-}
-
-std::int64_t chunks_of(const Problem& grid) {
-  return ceil_div(grid.extra_kv, std::int64_t{tokens_of_block(per_lane_of(grid))});
-}
-
-std::int64_t splits_of(const Problem& grid) {
-  const std::int64_t rows = grid.tokens() * (grid.heads / grid.heads_kv);
-  const std::int64_t blocks = std::max<std::int64_t>(grid.batch * grid.heads_kv * chunks_of(grid), 1);
-  return std::clamp<std::int64_t>(kBlocks / blocks, 1, ceil_div(rows, kFewestRowsOfSplit));
-}
 
 template <class Element>
 struct ExtraParameters {
@@ -186,7 +165,7 @@ void compute(const Problem& grid, const BackwardViews& t, const View& delta, voi
       .grad_extra_key = Strided<Element, Index>(t.grad_extra_key),
       .grad_extra_value = Strided<Element, Index>(t.grad_extra_value),
       .partial = static_cast<float*>(workspace),
-      .results = grid.batch * grid.extra_kv * grid.heads_kv * (grid.dim + grid.dim_v),
+      .results = extra_results(grid),
   };
   const Launcher launcher(grid, stream);
   const auto blocks = static_cast<unsigned>(grid.batch * grid.heads_kv * p.chunks * splits);
@@ -204,12 +183,6 @@ void compute(const Problem& grid, const BackwardViews& t, const View& delta, voi
 }
 
 }  // namespace
-
-std::size_t extra_gradients_workspace(const Problem& grid) {
-  if (grid.extra_kv == 0) return 0;
-  const std::int64_t results = grid.batch * grid.extra_kv * grid.heads_kv * (grid.dim + grid.dim_v);
-  return static_cast<std::size_t>(splits_of(grid) * results) * sizeof(float);
-}
 
 void compute_extra_gradients(const Problem& grid, const BackwardViews& tensors, const View& delta, void* workspace,
                              void* stream) {

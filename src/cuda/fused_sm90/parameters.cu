@@ -31,16 +31,13 @@ int row_alignment(const View& view, std::int64_t dim) {
 }
 static_assert(kTensorMapAlignment == kMostAlignment);
 
-/// Whether the copy engine can read a tensor: it wants alignment, takes no negative strides, and has coordinates of 32
-/// bits, of which that of the head is counted in elements.
+/// Whether the copy engine can read a tensor. What `alignment_of` says of tensors rests on the same rules.
 bool takes(const Tokens& tokens) {
-  constexpr std::int64_t kMostStride = (std::int64_t{1} << 40) - 1;
   const View& view = tokens.view;
-  const auto size = static_cast<std::int64_t>(size_of(view.dtype));
-  const auto fits = [=](std::int64_t stride) { return stride >= 0 && stride * size <= kMostStride; };
+  const auto fits = [&](std::int64_t stride) { return copy_engine_takes_stride(stride, size_of(view.dtype)); };
   return row_alignment(view, tokens.dim) == kTensorMapAlignment && fits(view.batch_stride) &&
-         std::ranges::all_of(view.axis_stride, fits) && view.head_stride >= 0 &&
-         (tokens.heads - 1) * view.head_stride + tokens.dim <= std::numeric_limits<std::int32_t>::max();
+         std::ranges::all_of(view.axis_stride, fits) &&
+         copy_engine_takes_heads(tokens.heads, view.head_stride, tokens.dim);
 }
 
 /// The same with every so many heads as one.

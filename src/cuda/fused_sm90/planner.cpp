@@ -164,6 +164,35 @@ Cost cost(const Problem& grid, Method method, const Tiling& tiling) {
   return cost;
 }
 
+/// How items are made up and ordered (`WorkItem`), and dealt to blocks, in words.
+std::string explain_order(const Problem& grid, Method method, const Tiling& tiling) {
+  const KernelClass& size = *class_of(grid, method, volume(tiling.block));
+  const Problem items = joined(grid, method);
+  const TiledGrid any_rows(items, tiling);  // tiles along axes are as many where keys are kept
+  std::string text = "1 warpgroup";
+  if (size.warpgroups > 1) {
+    text = fmt::format("{} warpgroups side by side along axis {}", size.warpgroups, any_rows.split_axis);
+  }
+  std::vector<std::string> loops;
+  for (int loop = 2; loop >= 0; --loop) {
+    const int axis = any_rows.loop_axis(loop);
+    if (any_rows.axes[axis].tiles > 1) loops.push_back(fmt::format("tiles along axis {}", axis));
+  }
+  if (phase_count(grid) > 1) loops.emplace_back("dilation groups");
+  loops.emplace_back("heads");
+  text += fmt::format("; {}", fmt::join(loops, ", then "));
+  for (const RowKind rows : passes_of(method)) {
+    const TiledGrid tiled(items, tiling, rows);
+    const bool from_the_end = std::ranges::any_of(tiled.axes, [](const TiledAxis& a) { return a.first_origin > 0; });
+    text += is_forward(method) ? "; " : rows == RowKind::queries ? "; over queries " : "; over keys ";
+    text += deal_of(tiled, method, size, rows).dealing == Dealing::by_the_device
+                ? "by the device, a block for each item"
+                : fmt::format("in turns to {} blocks", std::min(tiled.items, size.blocks * kMultiprocessors));
+    if (from_the_end) text += ", causal axes from the end";
+  }
+  return text;
+}
+
 /// Looks at tilings that the search has found more closely than it does: at more blocks of each axis, and at how items
 /// come to the blocks of the device.
 class Closer {
@@ -344,6 +373,22 @@ std::string forward_copies(const Problem& grid, const Tiling& tiling) {
   const KernelClass& size = *class_of(grid, Method::forward, volume(tiling.block));
   const bool shared = dealt(joined(grid, Method::forward), Method::forward, tiling, size, RowKind::queries).shared;
   return explain_copies(grid) + (shared ? ", each key tile for two blocks" : "");
+}
+
+std::string forward_order(const Problem& grid, const Tiling& tiling) {
+  return explain_order(grid, Method::forward, tiling);
+}
+
+std::string forward_pairs_order(const Problem& grid, const Tiling& tiling) {
+  return explain_order(grid, Method::forward_pairs, tiling);
+}
+
+std::string backward_order(const Problem& grid, const Tiling& tiling) {
+  return explain_order(grid, Method::backward, tiling);
+}
+
+std::string backward_one_pass_order(const Problem& grid, const Tiling& tiling) {
+  return explain_order(grid, Method::backward_one_pass, tiling);
 }
 
 Cost forward_cost(const Problem& grid, const Tiling& tiling) { return cost(grid, Method::forward, tiling); }

@@ -41,6 +41,14 @@ std::vector<Tiling> backward_one_pass_tilings(const Problem& grid, std::size_t c
 /// How tiles would be copied, in words: "by the copy engine, each key tile for two blocks", and why by no other way.
 std::string forward_copies(const Problem& grid, const Tiling& tiling);
 
+/// How warpgroups share a work item and in which order items come to which blocks, in words: "2 warpgroups side by side
+/// along axis 2; tiles along axis 1, then tiles along axis 2, then heads; in turns to 132 blocks". Axes are those of
+/// `grid`.
+std::string forward_order(const Problem& grid, const Tiling& tiling);
+std::string forward_pairs_order(const Problem& grid, const Tiling& tiling);
+std::string backward_order(const Problem& grid, const Tiling& tiling);
+std::string backward_one_pass_order(const Problem& grid, const Tiling& tiling);
+
 Cost forward_cost(const Problem& grid, const Tiling& tiling);
 Cost forward_pairs_cost(const Problem& grid, const Tiling& tiling);
 Cost backward_cost(const Problem& grid, const Tiling& tiling);

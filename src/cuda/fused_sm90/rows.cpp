@@ -4,6 +4,7 @@
 #include "cuda/fused_sm90/copies.h"
 #include "cuda/fused_sm90/forward.h"
 #include "cuda/fused_sm90/planner.h"
+#include "cuda/fused_sm90/workspace_views.h"
 #include "plan/registry.h"
 
 namespace vicinal {
@@ -27,6 +28,7 @@ constinit const KernelRow kFusedSm90Forward{
     .cost = cuda::sm90::forward_cost,
     .workspace = [](const Problem&, const Tiling&) { return std::size_t{0}; },
     .copies = cuda::sm90::forward_copies,
+    .order = cuda::sm90::forward_order,
     .forward = cuda::sm90::forward,
 };
 
@@ -42,6 +44,7 @@ constinit const KernelRow kFusedSm90ForwardPairs{
     .cost = cuda::sm90::forward_pairs_cost,
     .workspace = [](const Problem&, const Tiling&) { return std::size_t{0}; },
     .copies = copies_of_any_tiling,
+    .order = cuda::sm90::forward_pairs_order,
     .forward = cuda::sm90::forward_pairs,
 };
 
@@ -57,6 +60,7 @@ constinit const KernelRow kFusedSm90Backward{
     .cost = cuda::sm90::backward_cost,
     .workspace = cuda::sm90::backward_workspace,
     .copies = copies_of_any_tiling,
+    .order = cuda::sm90::backward_order,
     .backward = cuda::sm90::backward,
 };
 
@@ -73,6 +77,7 @@ constinit const KernelRow kFusedSm90BackwardOnePass{
     .cost = cuda::sm90::backward_one_pass_cost,
     .workspace = cuda::sm90::backward_one_pass_workspace,
     .copies = copies_of_any_tiling,
+    .order = cuda::sm90::backward_one_pass_order,
     .backward = cuda::sm90::backward_one_pass,
 };
 

@@ -1,13 +1,16 @@
-// Where the one-pass backward pass on Hopper adds up dQ in memory.
+// How much memory the backward passes on Hopper ask for, and where that of one pass adds up dQ.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "check/random.h"
 #include "core/window.h"
 #include "cuda/fused_sm90/workspace_views.h"
+#include "sm90_problems.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {
@@ -61,6 +64,38 @@ TEST(Sm90QuerySums, RowsOfTokensFillTheMemoryWithoutOverlap) {
       }
       EXPECT_EQ(rows, std::vector<int>(rows.size(), 1)) << "dim " << dim;
     }
+  }
+}
+
+// What the library promises of its memory, written down once more.
+TEST(Sm90Workspace, IsWhatIsPromised) {
+  constexpr std::int64_t kAlignment = 64;  // of each part
+  const auto copy_of = [](std::int64_t rows, std::int64_t dim) { return 4 * rows * ((dim + 7) / 8 * 8); };
+  check::Random random(31);
+  for (int i = 0; i < 3000; ++i) {
+    Problem grid = random_problem(random);
+    grid.batch = random.between(0, 4);
+    grid.heads_kv = random.between(1, 6);
+    grid.heads = grid.heads_kv * random.between(1, 4);
+    grid.dim = random.between(1, 256);
+    grid.dim_v = random.between(1, 256);
+    const std::int64_t queries = grid.batch * grid.heads * grid.tokens();
+    const std::int64_t extra_rows = grid.batch * grid.heads_kv * grid.extra_kv;
+    const std::int64_t shared_queries = grid.tokens() * grid.heads / grid.heads_kv;
+
+    // One copy of the extra gradients, and more only while queries keep a device busy: 8 extra tokens to each of 1024
+    // blocks, 256 queries to each copy.
+    const std::int64_t most_copied_rows =
+        std::min(std::max<std::int64_t>(extra_rows, 1024 * 8), extra_rows * ((shared_queries + 255) / 256));
+    const auto two_passes = static_cast<std::int64_t>(backward_workspace(grid, {}));
+    EXPECT_GE(two_passes, 4 * queries + 4 * extra_rows * (grid.dim + grid.dim_v)) << to_string(grid);
+    EXPECT_LE(two_passes, 4 * queries + kAlignment + 4 * most_copied_rows * (grid.dim + grid.dim_v)) << to_string(grid);
+
+    grid.extra_kv = 0;
+    EXPECT_LE(static_cast<std::int64_t>(backward_workspace(grid, {})), 4 * queries + kAlignment) << to_string(grid);
+    const auto one_pass = static_cast<std::int64_t>(backward_one_pass_workspace(grid, {}));
+    EXPECT_GE(one_pass, 8 * queries + 4 * queries * grid.dim) << to_string(grid);
+    EXPECT_LE(one_pass, copy_of(queries, grid.dim) + 8 * queries + 2 * kAlignment) << to_string(grid);
   }
 }
 
