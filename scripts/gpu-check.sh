@@ -11,7 +11,7 @@
 #   --commit NAME     what is checked, where git cannot tell
 #   --record FILE     the record                                          (default: WORK/record.json)
 #   --cases N         random problems for `vicinal check`                 (default: 400)
-#   --steps "A B"     these steps only, of: build unit kernels hopper-1 to hopper-5 far-apart sweep sweep-hopper python
+#   --steps "A B"     these steps only, of: build unit kernels hopper-1 to hopper-7 far-apart sweep sweep-hopper python
 #                     memcheck racecheck synccheck initcheck first-plans benchmark benchmark-bf16 overhead peers
 #   --fresh           forget what passed before
 #
@@ -106,8 +106,8 @@ unit_tests() { limited "$build/tests/unit/vicinal_unit_tests"; }
 kernel_tests() { limited nice "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter="$1"; }
 
 # The tests of the Hopper kernels beside each other, since the oracle is on one core for part of its time. The shapes
-# that take it longest come back after sixteen tests: an odd number of parts spreads them.
-hopper_parts=5
+# that take it longest come back after twenty tests: a number of parts that shares no divisor with that spreads them.
+hopper_parts=7
 hopper_tests() {  # hopper_tests PART: from 1 on
   GTEST_TOTAL_SHARDS=$hopper_parts GTEST_SHARD_INDEX=$(($1 - 1)) kernel_tests '*sm90*-*FarApart*'
 }
@@ -231,9 +231,9 @@ fi
 # most of the GPU's memory, so those tests run one after the other.
 tests=()
 beside() { step "$@" & tests+=($!); }
-beside kernels 150 kernel_tests '*cuda*:OnGpu.*:Cuda.*:TensorMap.*-*FarApart*'
+beside kernels 240 kernel_tests '*cuda*:OnGpu.*:Cuda.*:TensorMap.*-*FarApart*'
 for ((part = 1; part <= hopper_parts; ++part)); do
-  beside "hopper-$part" 200 hopper_tests "$part"
+  beside "hopper-$part" 240 hopper_tests "$part"
 done
 beside far-apart 60 kernel_tests '*FarApart*cuda*:*FarApart*sm90*'
 beside sweep 150 sweep --backend naive

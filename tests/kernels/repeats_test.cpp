@@ -50,7 +50,7 @@ TEST_P(Repeats, GiveTheSameBits) {
         p.dtype = dtype;
         p.device.type = kernel.device;
         if (is_special(kernel) && !is_unfused(kernel.operation)) p = fitted(kernel, p);
-        if (is_unfused(kernel.operation) && problem.rank == 1) continue;  // a weight for each pair of tokens
+        if (problem.rank == 1 && kernel.backend != "fused") continue;  // no tiles to share, much work for an oracle
         const check::Report report = check::check_case(c, kernel);
         ran += report.ran() ? 1 : 0;
         EXPECT_TRUE(report.passed()) << fmt::format("{}, shift {}\n  {}", to_string(p), shift,
