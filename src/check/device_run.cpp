@@ -34,6 +34,10 @@ void DeviceRun::add(std::span<std::byte> memory) {
 
 void DeviceRun::begin() {
   if (on_host()) return;
+  // What a kernel finds in shared memory: in one run NaN, in the next numbers larger than any that it should know.
+  thread_local bool finds_numbers = false;
+  cuda::fill_shared_memory(device_.index, finds_numbers ? 0x7b : 0xff);
+  finds_numbers = !finds_numbers;
   copy_ = device_memory(device_.index, bytes_);
   std::vector<std::byte> all(bytes_, std::byte{0xff});
   for (const Piece& piece : pieces_) {

@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <string>
 
 #include "vicinal/error.h"
@@ -14,6 +15,15 @@ void require(cudaError_t status, const std::string& what) {
   cudaGetLastError();
   throw Error(ErrorKind::system,
               what + " failed: " + cudaGetErrorName(status) + " (" + cudaGetErrorString(status) + ")");
+}
+
+constexpr int kFillThreads = 1024;
+
+__global__ void __launch_bounds__(kFillThreads) fill_kernel(std::uint32_t word, int words) {
+  extern __shared__ std::uint32_t memory[];
+  for (int i = static_cast<int>(threadIdx.x); i < words; i += kFillThreads) {
+    static_cast<volatile std::uint32_t*>(memory)[i] = word;
+  }
 }
 
 void use(int device) { require(cudaSetDevice(device), "choosing CUDA device " + std::to_string(device)); }
@@ -40,6 +50,21 @@ void fill(int device, void* memory, int value, std::size_t bytes) {
   synchronize(device);
   require(cudaMemset(memory, value, bytes), "filling " + std::to_string(bytes) + " bytes");
   require(cudaDeviceSynchronize(), "filling " + std::to_string(bytes) + " bytes");
+}
+
+void fill_shared_memory(int device, std::uint8_t value) {
+  constexpr int kRounds = 4;  // as blocks may come to multiprocessors unevenly
+  const std::string what = "filling shared memory";
+  synchronize(device);
+  int bytes = 0;
+  int multiprocessors = 0;
+  require(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), what);
+  require(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), what);
+  require(cudaFuncSetAttribute(fill_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), what);
+  const int words = bytes / static_cast<int>(sizeof(std::uint32_t));
+  fill_kernel<<<kRounds * multiprocessors, kFillThreads, bytes>>>(0x01010101U * value, words);
+  require(cudaPeekAtLastError(), what);
+  require(cudaDeviceSynchronize(), what);
 }
 
 void synchronize(int device) {

@@ -5,6 +5,7 @@
 // a build without CUDA.
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "vicinal/tensor.h"
@@ -20,6 +21,10 @@ void copy(int device, void* to, const void* from, std::size_t bytes);
 
 /// Sets every byte, after everything that was started before.
 void fill(int device, void* memory, int value, std::size_t bytes);
+
+/// Sets every byte of shared memory that a kernel may have on any multiprocessor, after everything that was started
+/// before: what a later kernel finds in its own.
+void fill_shared_memory(int device, std::uint8_t value);
 
 /// Waits for everything that was started on the device. A kernel that failed is reported here.
 void synchronize(int device);

@@ -13,6 +13,7 @@ namespace {
 std::shared_ptr<std::byte> allocate(int, std::size_t) { refuse(); }
 void copy(int, void*, const void*, std::size_t) { refuse(); }
 void fill(int, void*, int, std::size_t) { refuse(); }
+void fill_shared_memory(int, std::uint8_t) { refuse(); }
 void synchronize(int) { refuse(); }
 
 Stream::Stream(int) { refuse(); }

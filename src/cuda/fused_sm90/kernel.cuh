@@ -23,18 +23,20 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
   using Masks = ColumnMasks<Config::kColumns>;
   const int thread = static_cast<int>(threadIdx.x);
   const TiledGrid& grid = p.grid;
-  // Rows without a token matter where columns are summed over rows: dQ gets zeros times them.
-  const bool fills_rows = !Config::kSumsQueries || grid.rows.volume == kWarpgroupRows;
-  if (p.dim < Config::kDim || p.dim_v < Config::kDim || grid.columns.volume < Config::kColumns || !fills_rows) {
-    const auto clear = [&](const void* first, const void* last) {
-      const std::uint32_t end = shared_address(last);
+  const auto clear = [&](const void* first, const void* last) {
+    const std::uint32_t end = shared_address(last);
 #pragma unroll 1
-      for (std::uint32_t at = shared_address(first) + 16 * thread; at < end; at += 16 * Config::kThreads) {
-        store_shared(at, uint4{0, 0, 0, 0});
-      }
-    };
+    for (std::uint32_t at = shared_address(first) + 16 * thread; at < end; at += 16 * Config::kThreads) {
+      store_shared(at, uint4{0, 0, 0, 0});
+    }
+  };
+  if (p.dim < Config::kDim || p.dim_v < Config::kDim || grid.columns.volume < Config::kColumns) {
     clear(&shared.row, &shared.output);
     if constexpr (Config::kHasStatistics) clear(&shared.statistics, &shared.statistics + 1);
+  } else if (grid.rows.volume < kWarpgroupRows) {
+    // Rows without a token: of zeros, so that nothing that they meet is moved by large scores, by which bounds of other
+    // rows of the warp would move too; and where columns are summed over rows, dQ gets zeros times them.
+    clear(&shared.row, &shared.key);
   }
 #pragma unroll 1
   for (int i = thread; i < kWarpgroupRows; i += Config::kThreads) {
