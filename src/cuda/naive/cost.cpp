@@ -18,6 +18,8 @@ constexpr double kLaunchSeconds = 8e-6;  // as events before and behind it see i
 constexpr double kPointwiseLoads = 3.5e12;
 constexpr double kNeighborhoodLoads = 11e12;
 constexpr double kInverseLoads = 7e12;
+// A thread adds up what the keys of a query weigh, or the queries of a key, one after the other; on an H100.
+constexpr double kSecondsOfNeighbor = 0.22e-6;
 // From shared memory dtypes matter little: multiply-adds per second.
 constexpr double kTiledPointwiseRate = 3.6e12;
 constexpr double kBiasChecksPerSecond = 1.7e11;
@@ -40,6 +42,11 @@ double seconds_of_loads(const Problem& grid, std::int64_t dim, double loads) {
   return elements * static_cast<double>(size_of(grid.dtype)) / loads;
 }
 
+/// The same where a thread passes over all slots of a row.
+double seconds_of_sums(const Problem& grid, std::int64_t dim, double loads) {
+  return std::max(seconds_of_loads(grid, dim, loads), static_cast<double>(slots_per_query(grid)) * kSecondsOfNeighbor);
+}
+
 double bytes_of(const Problem& grid) { return compulsory_bytes(grid, Operation::pointwise_neighborhood); }
 
 }  // namespace
@@ -57,11 +64,11 @@ double tiled_pointwise_seconds(const Problem& grid, const Tiling& tiles) {
 }
 
 double neighborhood_seconds(const Problem& grid) {
-  return seconds(seconds_of_loads(grid, grid.dim, kNeighborhoodLoads), bytes_of(grid));
+  return seconds(seconds_of_sums(grid, grid.dim, kNeighborhoodLoads), bytes_of(grid));
 }
 
 double inverse_seconds(const Problem& grid) {
-  return seconds(seconds_of_loads(grid, grid.dim, kInverseLoads), bytes_of(grid));
+  return seconds(seconds_of_sums(grid, grid.dim, kInverseLoads), bytes_of(grid));
 }
 
 double bias_gradient_seconds(const Problem& grid) {
@@ -72,13 +79,13 @@ double bias_gradient_seconds(const Problem& grid) {
 
 double forward_seconds(const Problem& grid) {
   return pointwise_seconds(grid) + seconds_of_weights(grid, 4) +
-         seconds(seconds_of_loads(grid, grid.dim_v, kNeighborhoodLoads), bytes_of(grid));
+         seconds(seconds_of_sums(grid, grid.dim_v, kNeighborhoodLoads), bytes_of(grid));
 }
 
 double backward_seconds(const Problem& grid) {
   return pointwise_seconds(grid) + seconds(seconds_of_loads(grid, grid.dim_v, kPointwiseLoads), bytes_of(grid)) +
          seconds_of_weights(grid, 6) + neighborhood_seconds(grid) + inverse_seconds(grid) +
-         seconds(seconds_of_loads(grid, grid.dim_v, kInverseLoads), bytes_of(grid));
+         seconds(seconds_of_sums(grid, grid.dim_v, kInverseLoads), bytes_of(grid));
 }
 
 }  // namespace vicinal::cuda::naive
