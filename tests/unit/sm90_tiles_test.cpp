@@ -45,12 +45,12 @@ Tiling random_tiling(check::Random& random) {
 template <int kColumns>
 ColumnMasks<kColumns> masks_of(const TileShape& keys) {
   using Masks = ColumnMasks<kColumns>;
-  std::array<PackedPosition, kColumns> positions;
-  for (int c = 0; c < kColumns; ++c) positions[c] = {keys, c};
   Masks masks{};
-  for (int entry = 0; entry < Masks::kPrefixes; ++entry) {
-    for (int lane = 0; lane < Masks::kLanes; ++lane) {
-      masks.prefix[entry][lane] = Masks::make(keys, positions.data(), entry, lane);
+  for (int lane = 0; lane < Masks::kLanes; ++lane) {
+    PackedPosition positions[Masks::kBits];
+    for (int bit = 0; bit < Masks::kBits; ++bit) positions[bit] = {keys, Masks::column(lane, bit)};
+    for (int entry = 0; entry < Masks::kPrefixes; ++entry) {
+      masks.prefix[entry][lane] = Masks::make(keys, positions, entry);
     }
   }
   return masks;
@@ -87,17 +87,22 @@ class Player {
             columns_of_row<kRows>(grid_.axes[a].in_group(item.group[a]), axes[a].rows, axes[a].halo_begin, at.along(a));
       }
       if (!exists) continue;
+      for (auto& kept : kept_) kept[0] = kept[1] = kPoison;  // of another item
+      const int fast = share.fast_axis(grid_);
       ColumnTileCursor cursor{};
       for (int t = 0; t < share.tiles(); ++t, cursor.next(share.count[0], share.count[1])) {
         if (t < share.skipped_before || t >= share.skipped_before + share.attended) continue;
         TileNote note{};
         int masked = 0;
+        int masked_before = 0;
         for (int a = 0; a < 3; ++a) {
           const int tile = cursor.along(grid_, a);
           note.begin[a] = tile * grid_.axes[a].column_tile;
           masked |= static_cast<int>(!axes[a].unmasked.contains(tile)) << a;
+          masked_before |= static_cast<int>(!axes[a].unmasked.contains(a == fast ? tile - 1 : tile)) << a;
         }
-        note.what = TileNote::make(grid_, share, t, kColumns, masked);
+        note.what = TileNote::make_next(TileNote::make(grid_, share, t, kColumns, masked), fast,
+                                        share.follows(t, cursor.along(grid_, fast)), masked_before);
         see(note, seen, [&](int c) {
           Position column{};
           for (int a = 0; a < 3; ++a) {
@@ -146,7 +151,7 @@ class Player {
     for (int lane = 0; lane < 4; ++lane) {
       std::uint32_t visible[2] = {~0U, ~0U};
       if (TileNote::touched(note.what)) {
-        masks_.visible(grid_, note, [&](int, int axis) { return seen_by_row[axis]; }, lane, visible);
+        masks_.visible(grid_, note, [&](int, int axis) { return seen_by_row[axis]; }, lane, kept_[lane], visible);
       }
       for (int bit = 0; bit < ColumnMasks<kColumns>::kBits; ++bit) {
         if ((visible[1] >> bit & 1) != 0) seen(ColumnMasks<kColumns>::column(lane, bit));
@@ -156,6 +161,8 @@ class Player {
 
   const TiledGrid& grid_;
   ColumnMasks<kColumns> masks_;
+  static constexpr std::uint32_t kPoison = 0xA5A5A5A5;
+  std::uint32_t kept_[4][2];
   std::map<Position, std::map<Position, int>> met_;
   std::map<Position, int> answered_;
 };

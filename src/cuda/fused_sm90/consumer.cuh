@@ -145,7 +145,7 @@ class Consumer {
     const auto seen = [&](int r, int axis) {
       return table[(axis > 0 ? extent[0] : 0) + (axis > 1 ? extent[1] : 0) + at[r].along(axis)];
     };
-    shared_.masks.visible(p_.grid, shared_.tile[ring_.stage][warpgroup_], seen, lane_ % 4, visible_);
+    shared_.masks.visible(p_.grid, shared_.tile[ring_.stage][warpgroup_], seen, lane_ % 4, kept_, visible_);
     if constexpr (Config::kSumsQueries) {  // sums over rows
       const std::uint32_t members = shared_.item[row_ring_.stage][warpgroup_].members;
 #pragma unroll
@@ -269,6 +269,7 @@ class Consumer {
 
   int what_;                  // of the key tile: TileNote
   std::uint32_t visible_[2];  // of its columns by each row, if it is touched
+  std::uint32_t kept_[2];     // the same along all axes but the fast one
   PackedPosition at_[2];      // of this thread's rows, where they are kept
 };
 

@@ -47,8 +47,9 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
     for (int a = 0; a < 3; ++a) token[a] = at.along(a) * grid.axes[a].dilation;
     for (int v = 0; v < kRowViews; ++v) shared.row_offset[v][i] = token_offset(p.rows[v], 0, token, 0);
   }
+  // The last threads have columns while the first have rows, and one between them barriers.
 #pragma unroll 1
-  for (int i = thread; i < Config::kColumns; i += Config::kThreads) {
+  for (int i = Config::kThreads - 1 - thread; i < Config::kColumns; i += Config::kThreads) {
     const PackedPosition at(grid.columns, i);
     shared.column_position[i] = at;
     if (p.by_copy_engine || !at.holds_token()) continue;
@@ -57,7 +58,8 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
     shared.column_offset[0][i] = token_offset(p.key.view, 0, token, 0);
     shared.column_offset[1][i] = token_offset(p.value.view, 0, token, 0);
   }
-  if (thread == 0) {
+  static_assert(Config::kThreads > kWarpgroupRows + Config::kColumns);
+  if (thread == kWarpgroupRows) {
     const int fills = p.by_copy_engine ? 1 : Config::kTileCopiers;
     const int row_fills = p.by_copy_engine ? 1 : Config::kProducers / 32;        // all warps that copy share rows
     const int statistics = Config::kHasStatistics && p.by_copy_engine ? 32 : 0;  // one for each thread that copies them
@@ -84,11 +86,14 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
     fence_barriers();
   }
   __syncthreads();
+  // Read by each thread at once: the table takes longer than all else before the first tile.
+  const int lane = thread % Masks::kLanes;
+  PackedPosition positions[Masks::kBits];
+#pragma unroll
+  for (int bit = 0; bit < Masks::kBits; ++bit) positions[bit] = shared.column_position[Masks::column(lane, bit)];
 #pragma unroll 1
-  for (int i = thread; i < Masks::kPrefixes * Masks::kLanes; i += Config::kThreads) {
-    const int entry = i / Masks::kLanes;
-    const int lane = i % Masks::kLanes;
-    shared.masks.prefix[entry][lane] = Masks::make(grid.columns, shared.column_position, entry, lane);
+  for (int entry = thread / Masks::kLanes; entry < Masks::kPrefixes; entry += Config::kThreads / Masks::kLanes) {
+    shared.masks.prefix[entry][lane] = Masks::make(grid.columns, positions, entry);
   }
   fence_async_proxy();
   __syncthreads();

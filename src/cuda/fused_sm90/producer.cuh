@@ -282,8 +282,14 @@ class Producer {
   /// Each lane its axis and warpgroup.
   __device__ void note_tile(const AxisShare& along, const Share& share, int number, int tile,
                             TileNote (&notes)[kWarpgroups], Barrier& full) const {
-    const bool masked = number < share.tiles() && !along.unmasked.contains(tile);
-    const int axes = static_cast<int>(__ballot_sync(~0U, masked) >> (3 * warpgroup_) & 7);
+    const int fast = share.fast_axis(p_.grid);
+    const auto masked = [&](int at) {
+      const bool is_masked = number < share.tiles() && !along.unmasked.contains(at);
+      return static_cast<int>(__ballot_sync(~0U, is_masked) >> (3 * warpgroup_) & TileNote::kMasked);
+    };
+    const int axes = masked(tile);
+    const int axes_before = masked(axis_ == fast ? tile - 1 : tile);
+    const bool follows = share.follows(number, from_lane(tile, fast));
     bool gaps = false;  // matter where columns are summed over rows: dQ gets nothing from them
     if constexpr (Config::kSumsQueries) {
       const bool filled = along.rows.size() == p_.grid.axes[axis_].row_box;
@@ -293,8 +299,9 @@ class Producer {
       TileNote& note = notes[warpgroup_];
       note.begin[axis_] = tile * p_.grid.axes[axis_].column_tile;
       if (axis_ == 0) {
-        note.what = TileNote::make(p_.grid, share, number, Config::kColumns, axes) |
-                    (p_.sign != 1.0F ? TileNote::kSigned : 0) | (gaps ? TileNote::kGaps : 0);
+        const int what = TileNote::make(p_.grid, share, number, Config::kColumns, axes) |
+                         (p_.sign != 1.0F ? TileNote::kSigned : 0) | (gaps ? TileNote::kGaps : 0);
+        note.what = TileNote::make_next(what, fast, follows, axes_before);
       }
     }
     __syncwarp();

@@ -276,14 +276,27 @@ struct Share {
   VICINAL_HOST_DEVICE int tiles() const { return total - extra; }
   /// Whether the warpgroup has no rows.
   VICINAL_HOST_DEVICE bool idle() const { return attended == 0; }
+  /// The axis along which tiles that follow each other are mostly neighbors: that of the innermost loop that has any.
+  VICINAL_HOST_DEVICE int fast_axis(const TiledGrid& grid) const {
+    return grid.loop_axis(count[1] > 1 ? 2 : (count[0] > 1 ? 1 : 0));
+  }
+  /// Whether the warpgroup attends to a tile of the grid, `along_fast` of those along the fast axis, and to the one
+  /// before it, its neighbor along that axis.
+  VICINAL_HOST_DEVICE bool follows(int number, int along_fast) const {
+    return along_fast > 0 && number > skipped_before && number < tiles();
+  }
 };
 
 /// What a warpgroup is to know of a column tile.
 struct alignas(16) TileNote {
   /// Bits of `what`: 1 << axis where some rows do not see the tile whole along that axis, ...
+  static constexpr int kMasked = 7;
   static constexpr int kShort = 1 << 3;   ///< ... not all columns hold tokens: bits 8 to 15 count those that do,
   static constexpr int kSigned = 1 << 4;  ///< scores are to be multiplied by the sign of the scale,
-  static constexpr int kGaps = 1 << 5;    ///< some rows hold no token, and are to see nothing.
+  static constexpr int kGaps = 1 << 5;    ///< some rows hold no token, and are to see nothing,
+  /// ... rows see along all axes but the fast one, whose number is in bits 16 and 17, what they saw of the tile before,
+  /// which was touched.
+  static constexpr int kKept = 1 << 6;
 
   int what;
   int begin[3];  ///< of the tile along each axis, relative to the halo
@@ -297,8 +310,17 @@ struct alignas(16) TileNote {
     return masked | is_short | filled << 8;
   }
 
+  /// The same of a tile that follows another, of which it is known what was `masked`: what was looked up is kept.
+  VICINAL_HOST_DEVICE static int make_next(int what, int fast_axis, bool follows, int masked_before) {
+    const bool kept = follows && touched((what & ~kMasked) | masked_before);
+    return what | (kept ? kKept : 0) | fast_axis << 16;
+  }
+  [[nodiscard]] VICINAL_HOST_DEVICE int fast_axis() const { return what >> 16 & 3; }
+
   /// Whether scores are to be changed before the softmax.
-  VICINAL_HOST_DEVICE static constexpr bool touched(int what) { return (what & (kShort | kSigned | kGaps | 7)) != 0; }
+  VICINAL_HOST_DEVICE static constexpr bool touched(int what) {
+    return (what & (kMasked | kShort | kSigned | kGaps)) != 0;
+  }
 };
 
 /// Which columns of a tile a thread of the matrix product may keep.
@@ -312,36 +334,33 @@ struct ColumnMasks {
   static_assert(kColumns % 8 == 0 && kColumns <= 128);
   static constexpr int kLanes = 4;
   static constexpr int kBits = kColumns / kLanes;
-  /// One for every position and the end of each axis, three axes' products being at most kColumns, and one for every
-  /// count of columns.
-  static constexpr int kAxisPrefixes = kColumns + 5;
-  static constexpr int kPrefixes = kAxisPrefixes + kColumns + 1;
+  /// One for every position and the end of each axis, three axes' products being at most kColumns.
+  static constexpr int kPrefixes = kColumns + 5;
 
   std::uint32_t prefix[kPrefixes][kLanes];
 
   VICINAL_HOST_DEVICE static constexpr int column(int lane, int bit) { return 8 * (bit / 2) + 2 * lane + bit % 2; }
 
-  /// One entry of the table; `positions` are those of the tile's kColumns rows.
-  VICINAL_HOST_DEVICE static std::uint32_t make(const TileShape& tile, const PackedPosition* positions, int entry,
-                                                int lane) {
-    const bool counts = entry >= kAxisPrefixes;
+  /// One entry of the table; `positions` are those of a lane's columns.
+  VICINAL_HOST_DEVICE static std::uint32_t make(const TileShape& tile, const PackedPosition (&positions)[kBits],
+                                                int entry) {
     int axis = 0;
-    int below = counts ? entry - kAxisPrefixes : entry;
-    while (!counts && axis < 2 && below > tile.extent[axis]) below -= tile.extent[axis++] + 1;
+    int below = entry;
+    while (axis < 2 && below > tile.extent[axis]) below -= tile.extent[axis++] + 1;
     std::uint32_t bits = 0;
 #if defined(__CUDA_ARCH__)
-#pragma unroll 1
+#pragma unroll
 #endif
     for (int bit = 0; bit < kBits; ++bit) {
-      const int c = column(lane, bit);
-      const int at = counts ? c : positions[c].along(axis);
-      bits |= static_cast<std::uint32_t>(at < below) << bit;
+      bits |= static_cast<std::uint32_t>(positions[bit].along(axis) < below) << bit;
     }
     return bits;
   }
 
-  VICINAL_HOST_DEVICE std::uint32_t first_columns(int count, int lane) const {
-    return prefix[kAxisPrefixes + count][lane];
+  /// A lane has its columns in their order: the first bits are those of the first columns.
+  VICINAL_HOST_DEVICE static constexpr std::uint32_t first_columns(int count, int lane) {
+    const int bits = 2 * (count / 8) + clamped(count % 8 - 2 * lane, 0, 2);
+    return bits < 32 ? (1U << bits) - 1 : ~0U;
   }
 
   /// Columns at positions of `seen` relative to the tile; `table` is where the prefixes of the axis begin.
@@ -350,22 +369,30 @@ struct ColumnMasks {
   }
 
   /// Columns that two rows see of a tile. `seen_by(row, axis)` are those that the first or the second sees along an
-  /// axis, relative to the halo.
+  /// axis, relative to the halo. `kept` is what they see along all axes but the fast one, for the tiles that follow.
   template <class SeenBy>
   VICINAL_HOST_DEVICE void visible(const TiledGrid& grid, const TileNote& note, SeenBy seen_by, int lane,
-                                   std::uint32_t (&columns)[2]) const {
-    columns[0] = columns[1] = (note.what & TileNote::kShort) == 0 ? ~0U : first_columns(note.what >> 8 & 0xFF, lane);
-    int table = 0;
-    for (int a = 0; a < 3; ++a) {
-      const int tile = grid.axes[a].column_tile;
-      if ((note.what >> a & 1) != 0) {
-        for (int r = 0; r < 2; ++r) {
-          const Range seen = seen_by(r, a);
-          columns[r] &= along(table, tile, {seen.begin - note.begin[a], seen.end - note.begin[a]}, lane);
-        }
+                                   std::uint32_t (&kept)[2], std::uint32_t (&columns)[2]) const {
+    const int what = note.what;
+    const int fast = note.fast_axis();
+    const auto look_up = [&](int axis, std::uint32_t (&in)[2]) {
+      if ((what >> axis & 1) == 0) return;
+      int table = 0;
+      for (int a = 0; a < 2; ++a) table += a < axis ? grid.axes[a].column_tile + 1 : 0;
+      for (int r = 0; r < 2; ++r) {
+        const Range seen = seen_by(r, axis);
+        const Range of_tile{seen.begin - note.begin[axis], seen.end - note.begin[axis]};
+        in[r] &= along(table, grid.axes[axis].column_tile, of_tile, lane);
       }
-      table += tile + 1;
+    };
+    if ((what & TileNote::kKept) == 0) {
+      kept[0] = kept[1] = (what & TileNote::kShort) == 0 ? ~0U : first_columns(what >> 8 & 0xFF, lane);
+      for (int a = 0; a < 3; ++a) {
+        if (a != fast) look_up(a, kept);
+      }
     }
+    for (int r = 0; r < 2; ++r) columns[r] = kept[r];
+    look_up(fast, columns);
   }
 };
 

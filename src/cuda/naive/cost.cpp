@@ -12,14 +12,14 @@ namespace {
 
 // Of a data-center GPU of 2022. Kernels are compared on one GPU, so only ratios matter.
 constexpr double kBytesPerSecond = 3e12;
-constexpr double kLaunchSeconds = 8e-6;  // as events before and behind it see it
+constexpr double kLaunchSeconds = 6.5e-6;  // as events before and behind it see it
 // Bytes of keys or values that kernels load per second, from the first-level cache mostly, measured on an H200: one
 // element of them for each multiply-add. PN is slowest because the threads of a warp read different rows.
 constexpr double kPointwiseLoads = 3.5e12;
 constexpr double kNeighborhoodLoads = 11e12;
 constexpr double kInverseLoads = 7e12;
 // A thread adds up what the keys of a query weigh, or the queries of a key, one after the other; on an H100.
-constexpr double kSecondsOfNeighbor = 0.22e-6;
+constexpr double kSecondsOfNeighbor = 0.25e-6;
 // From shared memory dtypes matter little: multiply-adds per second.
 constexpr double kTiledPointwiseRate = 3.6e12;
 constexpr double kBiasChecksPerSecond = 1.7e11;
