@@ -87,23 +87,19 @@ class Player {
             columns_of_row<kRows>(grid_.axes[a].in_group(item.group[a]), axes[a].rows, axes[a].halo_begin, at.along(a));
       }
       if (!exists) continue;
-      for (auto& kept : kept_) kept[0] = kept[1] = kPoison;  // of another item
       const int fast = share.fast_axis(grid_);
       ColumnTileCursor cursor{};
       for (int t = 0; t < share.tiles(); ++t, cursor.next(share.count[0], share.count[1])) {
         if (t < share.skipped_before || t >= share.skipped_before + share.attended) continue;
         TileNote note{};
         int masked = 0;
-        int masked_before = 0;
         for (int a = 0; a < 3; ++a) {
           const int tile = cursor.along(grid_, a);
           note.begin[a] = tile * grid_.axes[a].column_tile;
           masked |= static_cast<int>(!axes[a].unmasked.contains(tile)) << a;
-          masked_before |= static_cast<int>(!axes[a].unmasked.contains(a == fast ? tile - 1 : tile)) << a;
         }
-        note.what = TileNote::make_next(TileNote::make(grid_, share, t, kColumns, masked), fast,
-                                        share.follows(t, cursor.along(grid_, fast)), masked_before);
-        see(note, seen, [&](int c) {
+        note.what = TileNote::make(grid_, share, t, cursor.along_loop(share.fast_loop()), kColumns, masked);
+        see(note, fast, t == share.skipped_before, seen, [&](int c) {
           Position column{};
           for (int a = 0; a < 3; ++a) {
             column[a] =
@@ -114,8 +110,8 @@ class Player {
       }
       for (int t = 0; t < share.extra; ++t) {
         TileNote note{};
-        note.what = TileNote::make(grid_, share, share.tiles() + t, kColumns, 0);
-        see(note, seen, [&](int c) { ++met_[row][{-1, -1, t * grid_.columns.volume + c}]; });
+        note.what = TileNote::make(grid_, share, share.tiles() + t, cursor.along_loop(share.fast_loop()), kColumns, 0);
+        see(note, fast, t == 0, seen, [&](int c) { ++met_[row][{-1, -1, t * grid_.columns.volume + c}]; });
       }
       ++answered_[row];
     }
@@ -147,11 +143,13 @@ class Player {
 
  private:
   template <class Seen>
-  void see(const TileNote& note, const Range (&seen_by_row)[3], Seen seen) {
+  void see(const TileNote& note, int fast, bool is_first, const Range (&seen_by_row)[3], Seen seen) {
     for (int lane = 0; lane < 4; ++lane) {
       std::uint32_t visible[2] = {~0U, ~0U};
-      if (TileNote::touched(note.what)) {
-        masks_.visible(grid_, note, [&](int, int axis) { return seen_by_row[axis]; }, lane, kept_[lane], visible);
+      const bool begins = is_first || (note.what & TileNote::kBegins) != 0;
+      if (TileNote::touched(note.what) || begins) {
+        masks_.visible(
+            grid_, note, fast, [&](int, int axis) { return seen_by_row[axis]; }, lane, begins, kept_[lane], visible);
       }
       for (int bit = 0; bit < ColumnMasks<kColumns>::kBits; ++bit) {
         if ((visible[1] >> bit & 1) != 0) seen(ColumnMasks<kColumns>::column(lane, bit));
@@ -161,8 +159,7 @@ class Player {
 
   const TiledGrid& grid_;
   ColumnMasks<kColumns> masks_;
-  static constexpr std::uint32_t kPoison = 0xA5A5A5A5;
-  std::uint32_t kept_[4][2];
+  std::uint32_t kept_[4][2] = {};  // of each lane, from one row and item to the next
   std::map<Position, std::map<Position, int>> met_;
   std::map<Position, int> answered_;
 };

@@ -93,6 +93,7 @@ struct alignas(16) ItemNote {
   int extra;                      ///< tiles of extra tokens
   std::int64_t first[kRowViews];  ///< elements to the first token of the box, in each of the views
   std::uint32_t members;          ///< positions along each axis that hold a token, a byte each
+  int fast_axis;                  ///< along which column tiles follow each other
 };
 
 /// Of a query, where it is a column.

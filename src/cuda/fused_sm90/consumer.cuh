@@ -135,8 +135,10 @@ class Consumer {
   }
 
   /// Which columns of the key tile each row sees, found while the tensor cores multiply.
-  __device__ void find_visible() {
-    if (!TileNote::touched(what_)) return;
+  /// `is_first`: the tile follows none that the warpgroup attended to.
+  __device__ void find_visible(bool is_first) {
+    const bool begins = is_first || (what_ & TileNote::kBegins) != 0;
+    if (!begins && !TileNote::touched(what_)) return;
     PackedPosition at[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) at[r] = kKeepsPositions ? at_[r] : position(r);
@@ -145,7 +147,9 @@ class Consumer {
     const auto seen = [&](int r, int axis) {
       return table[(axis > 0 ? extent[0] : 0) + (axis > 1 ? extent[1] : 0) + at[r].along(axis)];
     };
-    shared_.masks.visible(p_.grid, shared_.tile[ring_.stage][warpgroup_], seen, lane_ % 4, kept_, visible_);
+    shared_.masks.visible(p_.grid, shared_.tile[ring_.stage][warpgroup_],
+                          shared_.item[row_ring_.stage][warpgroup_].fast_axis, seen, lane_ % 4, begins, kept_,
+                          visible_);
     if constexpr (Config::kSumsQueries) {  // sums over rows
       const std::uint32_t members = shared_.item[row_ring_.stage][warpgroup_].members;
 #pragma unroll

@@ -30,6 +30,10 @@ class ForwardConsumer : Consumer<Config> {
   static constexpr int kSlack = 8;  // fp16 holds weights up to 2^8
   static constexpr float kMostWeight = 1 << kSlack;
 
+  /// Rows are given back, and their note with them, when the last product with them is done, for the next to come in
+  /// while results are written: where there is one stage of them. Where there are two registers do not suffice.
+  static constexpr bool kGivesRowsEarly = Config::kRowStages == 1;
+
   static constexpr float kMinusInfinity = -__builtin_huge_valf();
   static constexpr float kLowest = -3e38F;  // the bound of a row that has seen nothing: any score moves it
 
@@ -44,13 +48,16 @@ class ForwardConsumer : Consumer<Config> {
       const ItemNote& note = shared_.item[row_ring_.stage][warpgroup_];
       if (note.skipped_before < 0) return;
       begin();
+      const ItemNote later = note;  // what is asked of it when it may not be there any more
+      const auto& known = kGivesRowsEarly ? later : note;
 #pragma unroll 1
       for (int extra = 0; extra < 2; ++extra) {
-        skip(extra != 0 ? note.skipped_after : note.skipped_before);
-        attend(extra != 0 ? note.extra : note.attended, extra != 0 || note.extra == 0 ? &note : nullptr);
+        skip(extra != 0 ? known.skipped_after : note.skipped_before);
+        attend(extra != 0 ? known.extra : note.attended, extra != 0 || known.extra == 0 ? &note : nullptr);
       }
-      const Place place = Base::place_of(note);
-      release(shared_.row_empty[row_ring_.stage]);
+      const bool is_given = kGivesRowsEarly && started_[0];
+      const Place place = is_given ? given_ : Base::place_of(note);
+      if (!is_given) release(shared_.row_empty[row_ring_.stage]);
       row_ring_.advance();
       if (started_[0]) finish(place);
     }
@@ -107,7 +114,7 @@ class ForwardConsumer : Consumer<Config> {
     take_turn(0);
     begin_scores(0);
     give_turn();
-    this->find_visible();
+    this->find_visible(true);
     wait_for_products<0>();
     end_scores(0);
     look(0, adds);
@@ -123,7 +130,7 @@ class ForwardConsumer : Consumer<Config> {
       begin_scores(0);
       const int multiplied = begin_output(kLastHead, values);
       give_turn();
-      this->find_visible();
+      this->find_visible(false);
       wait_for_products<1>();
       end_scores(0);
       look(0, true);
@@ -133,7 +140,14 @@ class ForwardConsumer : Consumer<Config> {
       attend_second(true);
     }
     const int multiplied = begin_output(kLastHead, false);
-    if (concluded != nullptr) conclude(Base::place_of(*concluded));
+    if (concluded != nullptr) {
+      const Place place = Base::place_of(*concluded);
+      if constexpr (kGivesRowsEarly) {
+        given_ = place;
+        release(shared_.row_empty[row_ring_.stage]);
+      }
+      conclude(place);
+    }
     wait_for_products<0>();
     end_output(kLastHead, multiplied);
   }
@@ -316,6 +330,7 @@ class ForwardConsumer : Consumer<Config> {
   float bound_[kHeads][2];  // log2 of what the exponentials of each row are relative to
   float sum_[kHeads][2];    // of this thread's columns
   float shrink_[2];         // of O, after the last tile
+  Place given_;             // of the rows, where they have been given back
 };
 
 #endif  // VICINAL_HOPPER_CODE

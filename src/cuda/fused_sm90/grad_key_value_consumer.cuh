@@ -97,7 +97,7 @@ class GradKeyValueConsumer : protected Consumer<Config> {
       if (t > 0) release(shared_.key_empty[multiplied]);
       shared_.value_full[stage].wait(ring_.phase);
       this->begin_scores(grad_weights_, 1, shared_.value[stage]);
-      this->find_visible();
+      this->find_visible(t == 0);
       wait_for_products<1>();
       pin(scores_);
       soften(stage);
@@ -129,7 +129,7 @@ class GradKeyValueConsumer : protected Consumer<Config> {
       const int stage = ring_.stage;
       this->await_keys();
       this->begin_scores(scores_, 0, shared_.key[stage]);
-      this->find_visible();
+      this->find_visible(t == 0);
       wait_for_products<1>();
       pin(grad_value_);
       if (t > 0) release(shared_.value_empty[multiplied]);

@@ -68,7 +68,7 @@ class GradQueryConsumer : Consumer<Config> {
       this->begin_scores(scores_, 0, shared_.key[stage]);
       shared_.value_full[stage].wait(ring_.phase);
       this->begin_scores(grad_weights_, 1, shared_.value[stage]);
-      this->find_visible();
+      this->find_visible(t == 0);
       wait_for_products<1>();
       pin(scores_);
       if (t > 0) release(shared_.key_empty[multiplied]);

@@ -72,7 +72,7 @@ class GradientsConsumer : GradKeyValueConsumer<Config> {
       if (t > 0) release(shared_.key_empty[stage ^ 1]);
       shared_.value_full[stage].wait(ring_.phase);
       this->begin_scores(grad_weights_, 1, shared_.value[stage]);
-      this->find_visible();
+      this->find_visible(t == 0);
       wait_for_products<1>();
       pin(scores_);
       this->soften(stage);

@@ -190,6 +190,7 @@ class Producer {
 #pragma unroll
     for (int v = 0; v < kRowViews; ++v) note.first[v] = token_offset(p_.rows[v], item.batch, token, item.head);
     note.members = static_cast<std::uint32_t>(members);
+    note.fast_axis = share.fast_axis(p_.grid);
   }
 
   __device__ void note_rows(const WorkItem& item, const AxisShare& along, int stage) const {
@@ -243,7 +244,8 @@ class Producer {
         if (mine) await(shared_.key_empty[stage], key_ring_.phase ^ 1);
         if (plans_tiles(stage)) {
           if constexpr (Config::kSumsQueries) note_place(item, head, along, of_axis(tile));
-          note_tile(along, share, t, of_axis(tile), shared_.tile[stage], shared_.key_full[stage]);
+          note_tile(along, share, t, of_axis(tile), cursor.along_loop(share.fast_loop()), shared_.tile[stage],
+                    shared_.key_full[stage]);
         }
         if (loads_statistics(stage)) fill_statistics(origin, stage);
         if (kByCopyEngine && loads_keys(stage)) fill_columns(0, origin, extra, stage);
@@ -280,16 +282,10 @@ class Producer {
   }
 
   /// Each lane its axis and warpgroup.
-  __device__ void note_tile(const AxisShare& along, const Share& share, int number, int tile,
+  __device__ void note_tile(const AxisShare& along, const Share& share, int number, int tile, int along_fast,
                             TileNote (&notes)[kWarpgroups], Barrier& full) const {
-    const int fast = share.fast_axis(p_.grid);
-    const auto masked = [&](int at) {
-      const bool is_masked = number < share.tiles() && !along.unmasked.contains(at);
-      return static_cast<int>(__ballot_sync(~0U, is_masked) >> (3 * warpgroup_) & TileNote::kMasked);
-    };
-    const int axes = masked(tile);
-    const int axes_before = masked(axis_ == fast ? tile - 1 : tile);
-    const bool follows = share.follows(number, from_lane(tile, fast));
+    const bool masked = number < share.tiles() && !along.unmasked.contains(tile);
+    const int axes = static_cast<int>(__ballot_sync(~0U, masked) >> (3 * warpgroup_) & 7);
     bool gaps = false;  // matter where columns are summed over rows: dQ gets nothing from them
     if constexpr (Config::kSumsQueries) {
       const bool filled = along.rows.size() == p_.grid.axes[axis_].row_box;
@@ -299,9 +295,8 @@ class Producer {
       TileNote& note = notes[warpgroup_];
       note.begin[axis_] = tile * p_.grid.axes[axis_].column_tile;
       if (axis_ == 0) {
-        const int what = TileNote::make(p_.grid, share, number, Config::kColumns, axes) |
-                         (p_.sign != 1.0F ? TileNote::kSigned : 0) | (gaps ? TileNote::kGaps : 0);
-        note.what = TileNote::make_next(what, fast, follows, axes_before);
+        note.what = TileNote::make(p_.grid, share, number, along_fast, Config::kColumns, axes) |
+                    (p_.sign != 1.0F ? TileNote::kSigned : 0) | (gaps ? TileNote::kGaps : 0);
       }
     }
     __syncwarp();

@@ -240,6 +240,10 @@ struct ColumnTileCursor {
 
   /// Tile along an axis of the grid.
   VICINAL_HOST_DEVICE constexpr int along(const TiledGrid& grid, int axis) const { return grid.of_axis(at, axis); }
+  /// Along a loop.
+  VICINAL_HOST_DEVICE constexpr int along_loop(int loop) const {
+    return loop == 2 ? at[2] : (loop == 1 ? at[1] : at[0]);
+  }
 };
 
 /// Columns that a row sees along an axis, relative to the halo. Rows without a token repeat the last.
@@ -276,15 +280,9 @@ struct Share {
   VICINAL_HOST_DEVICE int tiles() const { return total - extra; }
   /// Whether the warpgroup has no rows.
   VICINAL_HOST_DEVICE bool idle() const { return attended == 0; }
-  /// The axis along which tiles that follow each other are mostly neighbors: that of the innermost loop that has any.
-  VICINAL_HOST_DEVICE int fast_axis(const TiledGrid& grid) const {
-    return grid.loop_axis(count[1] > 1 ? 2 : (count[0] > 1 ? 1 : 0));
-  }
-  /// Whether the warpgroup attends to a tile of the grid, `along_fast` of those along the fast axis, and to the one
-  /// before it, its neighbor along that axis.
-  VICINAL_HOST_DEVICE bool follows(int number, int along_fast) const {
-    return along_fast > 0 && number > skipped_before && number < tiles();
-  }
+  /// The innermost loop that has more than one tile, and its axis: along it tiles that follow each other are neighbors.
+  VICINAL_HOST_DEVICE int fast_loop() const { return count[1] > 1 ? 2 : (count[0] > 1 ? 1 : 0); }
+  VICINAL_HOST_DEVICE int fast_axis(const TiledGrid& grid) const { return grid.loop_axis(fast_loop()); }
 };
 
 /// What a warpgroup is to know of a column tile.
@@ -294,28 +292,21 @@ struct alignas(16) TileNote {
   static constexpr int kShort = 1 << 3;   ///< ... not all columns hold tokens: bits 8 to 15 count those that do,
   static constexpr int kSigned = 1 << 4;  ///< scores are to be multiplied by the sign of the scale,
   static constexpr int kGaps = 1 << 5;    ///< some rows hold no token, and are to see nothing,
-  /// ... rows see along all axes but the fast one, whose number is in bits 16 and 17, what they saw of the tile before,
-  /// which was touched.
-  static constexpr int kKept = 1 << 6;
+  static constexpr int kBegins = 1 << 6;  ///< ... it is no neighbor along the fast axis of the tile before.
 
   int what;
   int begin[3];  ///< of the tile along each axis, relative to the halo
 
-  /// Tile `number` of the work item; `masked` has the bits of the axes.
-  VICINAL_HOST_DEVICE static int make(const TiledGrid& grid, const Share& share, int number, int columns, int masked) {
+  /// Tile `number` of the work item, `along_fast` of its fast loop; `masked` has the bits of the axes.
+  VICINAL_HOST_DEVICE static int make(const TiledGrid& grid, const Share& share, int number, int along_fast,
+                                      int columns, int masked) {
     const int extra_tile = number - share.tiles();
     int filled = grid.columns.volume;
     if (extra_tile >= 0) filled = smaller(grid.extra_kv - extra_tile * grid.columns.volume, filled);
     const int is_short = filled < columns ? kShort : 0;
-    return masked | is_short | filled << 8;
+    const bool begins = along_fast == 0 || extra_tile >= 0;
+    return masked | is_short | (begins ? kBegins : 0) | filled << 8;
   }
-
-  /// The same of a tile that follows another, of which it is known what was `masked`: what was looked up is kept.
-  VICINAL_HOST_DEVICE static int make_next(int what, int fast_axis, bool follows, int masked_before) {
-    const bool kept = follows && touched((what & ~kMasked) | masked_before);
-    return what | (kept ? kKept : 0) | fast_axis << 16;
-  }
-  [[nodiscard]] VICINAL_HOST_DEVICE int fast_axis() const { return what >> 16 & 3; }
 
   /// Whether scores are to be changed before the softmax.
   VICINAL_HOST_DEVICE static constexpr bool touched(int what) {
@@ -368,13 +359,13 @@ struct ColumnMasks {
     return prefix[table + clamped(seen.end, 0, extent)][lane] & ~prefix[table + clamped(seen.begin, 0, extent)][lane];
   }
 
-  /// Columns that two rows see of a tile. `seen_by(row, axis)` are those that the first or the second sees along an
-  /// axis, relative to the halo. `kept` is what they see along all axes but the fast one, for the tiles that follow.
+  /// Columns that two rows see of a tile that is touched. `seen_by(row, axis)` are those that the first or the second
+  /// sees along an axis, relative to the halo. `kept` is what they see along all axes but the fast one, which neighbors
+  /// along that have in common; it is looked up where those `begin`, whether the first is touched or not.
   template <class SeenBy>
-  VICINAL_HOST_DEVICE void visible(const TiledGrid& grid, const TileNote& note, SeenBy seen_by, int lane,
-                                   std::uint32_t (&kept)[2], std::uint32_t (&columns)[2]) const {
+  VICINAL_HOST_DEVICE void visible(const TiledGrid& grid, const TileNote& note, int fast, SeenBy seen_by, int lane,
+                                   bool begin, std::uint32_t (&kept)[2], std::uint32_t (&columns)[2]) const {
     const int what = note.what;
-    const int fast = note.fast_axis();
     const auto look_up = [&](int axis, std::uint32_t (&in)[2]) {
       if ((what >> axis & 1) == 0) return;
       int table = 0;
@@ -385,7 +376,7 @@ struct ColumnMasks {
         in[r] &= along(table, grid.axes[axis].column_tile, of_tile, lane);
       }
     };
-    if ((what & TileNote::kKept) == 0) {
+    if (begin) {
       kept[0] = kept[1] = (what & TileNote::kShort) == 0 ? ~0U : first_columns(what >> 8 & 0xFF, lane);
       for (int a = 0; a < 3; ++a) {
         if (a != fast) look_up(a, kept);
