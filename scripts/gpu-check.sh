@@ -12,7 +12,9 @@
 #   --record FILE     the record                                          (default: WORK/record.json)
 #   --cases N         random problems for `vicinal check`                 (default: 400)
 #   --steps "A B"     these steps only, of: build unit kernels hopper-1 to hopper-7 far-apart sweep sweep-hopper python
-#                     memcheck racecheck synccheck initcheck first-plans benchmark benchmark-bf16 overhead peers
+#                     memcheck racecheck synccheck initcheck first-plans benchmark benchmark-bf16 overhead peers;
+#                     and, where they are named only: sweep-long tilings-forward tilings-backward ragged small-problems
+#                     profiles training
 #   --fresh           forget what passed before
 #
 # Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, matplotlib, pytest, nanobind and nanobind-backend, but no
@@ -34,7 +36,7 @@ while [[ $# -gt 0 ]]; do
     --cases) cases=$2; shift 2 ;;
     --steps) steps=" $2 "; shift 2 ;;
     --fresh) fresh=yes; shift ;;
-    *) sed -n '2,19p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,21p' "$0" >&2; exit 2 ;;
   esac
 done
 mkdir -p "$work"
@@ -53,7 +55,8 @@ sources=$(find CMakeLists.txt benchmarks bindings cli cmake include python scrip
             -not -path '*/__pycache__/*' -not -path 'benchmarks/results/*' -print0 |
           LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 if [[ $fresh == yes || $(cat "$work/sources" 2>/dev/null) != "$sources" ]]; then
-  rm -rf "$work"/steps "$work"/{bench-*,overhead-*,peers-*,first-plans}.json "$work/peers.png"
+  rm -rf "$work"/steps "$work"/{bench,overhead,peers,tilings,ragged,small}-*.json "$work"/{first-plans,training}.json \
+    "$work"/{peers.png,profiles.csv}
   echo "$sources" >"$work/sources"
 fi
 
@@ -220,6 +223,68 @@ peers() {
     --plot "$work/peers.png"
 }
 
+# What takes minutes and changes with kernels and planner alone; each leaves a file of its own in WORK.
+study() {  # study NAME LIMIT COMMAND...: a step that is run where it is named only
+  [[ $steps != *" $1 "* ]] || step "$@"
+}
+
+# 10,000 random problems, of which kernels of half precision take half, in processes of four threads each.
+sweep_long() {
+  seq 11 30 | OMP_NUM_THREADS=4 limited xargs -P "$(($(nproc) / 4 + 1))" -I SEED bash -c \
+    '"$0" check --device cuda --seed SEED --cases 500 --backend fused >"$1/sweep-SEED.log" 2>&1 ||
+     { tail -n 20 "$1/sweep-SEED.log"; exit 255; }' "$build/cli/vicinal" "$work"
+}
+
+tilings() {  # tilings OPERATION
+  limited "$build/cli/vicinal" tilings --device cuda --suite benchmarks/suites/headline.json --random-problems 100 \
+    --best 64 --others 64 --operation "$1" --json "$work/tilings-$1.json"
+}
+
+ragged() {
+  local suite=(bench --device cuda --suite benchmarks/suites/ragged.json --cold --seconds 0.02 --repetitions 5)
+  limited "$build/cli/vicinal" "${suite[@]}" --json "$work/ragged-dims.json" || return
+  for alignment in 16 8 4 2; do
+    limited "$build/cli/vicinal" "${suite[@]}" --dtype bf16 --alignment "$alignment" \
+      --json "$work/ragged-$alignment.json" || return
+  done
+}
+
+small_problems() {
+  local backend operation
+  for operation in forward backward; do
+    for backend in naive fused ''; do
+      limited "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/small_problems.json "--$operation" \
+        --seconds 0.01 ${backend:+--backend "$backend"} --json "$work/small-$operation-${backend:-planned}.json" || return
+    done
+  done
+}
+
+# Of each problem of the headline suite the first launches of fused kernels: forward passes, then backward passes, whose
+# process begins with a forward pass for each of its tensors.
+profiles() {
+  local name pass
+  for name in 1d_32k 2d_flux 3d_hunyuan 2d_nat 2d_dinat 2d_128 3d_16; do
+    for pass in 'forward:[01]' 'backward:[2-6]'; do
+      limited ncu --csv --print-units base --clock-control none --kernel-name-base demangled \
+        --kernel-name "regex:fused_kernel.*Pass.${pass#*:}" --launch-count 4 --metrics "$(tr -d ' \n' <<<'
+          gpu__time_duration.sum,
+          sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_elapsed,
+          sm__inst_executed_pipe_xu.avg.pct_of_peak_sustained_elapsed,
+          sm__inst_issued.avg.pct_of_peak_sustained_elapsed,
+          l1tex__throughput.avg.pct_of_peak_sustained_elapsed,
+          lts__throughput.avg.pct_of_peak_sustained_elapsed,
+          dram__throughput.avg.pct_of_peak_sustained_elapsed,
+          dram__bytes.sum,lts__t_bytes.sum,
+          smsp__warps_active.avg.per_cycle_active,smsp__warps_eligible.avg.per_cycle_active,
+          sm__cycles_elapsed.avg.per_second')" \
+        "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/headline.json --only "$name" \
+        "--${pass%:*}" --dtype fp16 --seconds 0.001 --repetitions 1 >>"$work/profiles.csv" || return
+    done
+  done
+}
+
+training() { with_package python3 -m benchmarks.training --json "$work/training.json"; }
+
 write_record() { python3 scripts/gpu_record.py --work "$work" --record "$record" --commit "$VICINAL_COMMIT"; }
 
 failed=0
@@ -257,5 +322,12 @@ write_record >/dev/null
 step overhead 60 overhead || failed=1
 write_record >/dev/null
 step peers 200 peers || failed=1
+study sweep-long 580 sweep_long || failed=1
+study tilings-forward 300 tilings forward || failed=1
+study tilings-backward 500 tilings backward || failed=1
+study ragged 200 ragged || failed=1
+study small-problems 150 small_problems || failed=1
+study profiles 300 profiles || failed=1
+study training 250 training || failed=1
 write_record || failed=1
 exit $failed

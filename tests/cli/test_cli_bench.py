@@ -99,7 +99,9 @@ def test_compare(vicinal: Program, tmp_path: Path) -> None:
     assert "not a record" in refused(vicinal("bench compare", old, tmp_path / "list.json"))
 
 
-@pytest.mark.parametrize("name", ["cpu", "dense", "headline", "partial", "partial_3d", "ragged", "small_windows"])
+@pytest.mark.parametrize(
+    "name", ["cpu", "dense", "headline", "partial", "partial_3d", "ragged", "small_problems", "small_windows"]
+)
 def test_the_suites_of_the_project_are_valid(vicinal: Program, name: str) -> None:
     message = refused(vicinal("bench --only nothing-is-called-so --suite", SUITES / f"{name}.json"))
     assert "matches no problem" in message

@@ -31,8 +31,9 @@ class ForwardConsumer : Consumer<Config> {
   static constexpr float kMostWeight = 1 << kSlack;
 
   /// Rows are given back, and their note with them, when the last product with them is done, for the next to come in
-  /// while results are written: where there is one stage of them. Where there are two registers do not suffice.
-  static constexpr bool kGivesRowsEarly = Config::kRowStages == 1;
+  /// while results are written: where there is one stage of them and no other block that works meanwhile. Where there
+  /// are two stages, or four blocks, registers do not suffice.
+  static constexpr bool kGivesRowsEarly = Config::kRowStages == 1 && Config::kBlocks == 1;
 
   static constexpr float kMinusInfinity = -__builtin_huge_valf();
   static constexpr float kLowest = -3e38F;  // the bound of a row that has seen nothing: any score moves it
