@@ -124,6 +124,7 @@ struct SharedMemory {
   static constexpr bool kFillsChunks = Config::kHeads * Config::kDim == Config::kChunks * kChunk;
   static constexpr int kCopyingWarps = Config::kProducers / 32;
   static constexpr int kCopiedTiles = kCopyingWarps == 1 ? 2 : 1;  // of a warp, on their way
+  static constexpr bool kShiftsHalves = kCopiedTiles == 1 && Config::kChunks > 1;
   using RowBox = std::uint8_t[Config::kChunks][kWarpgroupRows][kRowBytes];
   using ColumnTile = std::uint8_t[Config::kChunks][Config::kColumns][kRowBytes];
 
@@ -147,6 +148,7 @@ struct SharedMemory {
   const std::uint8_t* found_rows[kCopyingWarps][kCopiedTiles][kMostRows];
   /// what is beyond the last chunk of a row until it is shifted.
   std::uint32_t row_end[kCopyingWarps][kCopiedTiles][kFillsChunks ? kMostRows : 1];
+  std::uint32_t row_middle[kCopyingWarps][kShiftsHalves ? kMostRows : 1];  ///< and before the chunks shifted first
   PackedPosition row_position[kWarpgroupRows];
   PackedPosition column_position[Config::kColumns];
   Barrier row_full[Config::kRowStages], row_empty[Config::kRowStages];

@@ -22,6 +22,10 @@ class CopyingWarp {
   static constexpr bool kDefers = SharedMemory<Config>::kCopiedTiles > 1;
   static constexpr int kSwizzledRows = 8;  // whose pieces are in different banks
   static constexpr bool kFillsChunks = SharedMemory<Config>::kFillsChunks;
+  /// Where tiles are announced when they have arrived, and rows have to be shifted, the chunks from here on are copied
+  /// first, and shifted while the others arrive.
+  static constexpr int kMiddle = Config::kChunks / 2;
+  static constexpr bool kHalves = SharedMemory<Config>::kShiftsHalves;
 
  public:
   /// The thread's number among those that produce.
@@ -51,7 +55,13 @@ class CopyingWarp {
       } else {
         copy_ends<4>(bytes, tile);
       }
-      copy_rows<4, kCopied, kRows>(bytes, tile.address);
+      if constexpr (kHalves) {
+        copy_rows<4, kCopied, kRows, kMiddle, Config::kChunks>(bytes, tile.address);
+        close_copies();
+        copy_rows<4, kCopied, kRows, 0, kMiddle>(bytes, tile.address);
+      } else {
+        copy_rows<4, kCopied, kRows>(bytes, tile.address);
+      }
     } else if (begins % 16 != 0) {
       copy_ends<8>(bytes, tile);
       copy_rows<8, kCopied, kRows>(bytes, tile.address);
@@ -69,6 +79,13 @@ class CopyingWarp {
       waiting_ = true;
       slot_ ^= 1;
     } else {
+      if constexpr (kHalves) {
+        if (begins % 4 != 0) {
+          wait_for_copies<1>();
+          __syncwarp();
+          shift_rows(tile, 0, kMiddle, Config::kChunks);
+        }
+      }
       wait_for_copies<0>();
       announce(tile, 0);
     }
@@ -103,6 +120,7 @@ class CopyingWarp {
   __device__ const std::uint8_t*& found(int slot, unsigned row) const {
     return shared_.found_rows[thread() / 32][slot][row];
   }
+  __device__ std::uint32_t& middle(unsigned row) const { return shared_.row_middle[thread() / 32][kHalves ? row : 0]; }
   __device__ std::uint32_t& row_end(int slot, unsigned row) const { return shared_.row_end[thread() / 32][slot][row]; }
 
   /// Each lane finds rows for all. The result are the bits of their addresses, all together.
@@ -207,7 +225,7 @@ class CopyingWarp {
   }
 
   /// Some lanes copy a row, each a unit of every so many; whole units alone.
-  template <int kBytes, int kCopied, int kRows>
+  template <int kBytes, int kCopied, int kRows, int kFirstChunk = 0, int kEndChunk = Config::kChunks>
   __device__ void copy_rows(unsigned bytes, std::uint32_t to) const {
     constexpr int kRowLanes = kBytes == 4 && Config::kChunks > 1 ? 16 : 8;  // more would read addresses for fewer units
     constexpr int kRowsAtOnce = 32 / kRowLanes;
@@ -226,7 +244,7 @@ class CopyingWarp {
       for (int r = 0; r < kSwizzledRows; r += kRowsAtOnce) {
         const std::uint8_t* source = computed_late(sources[r / kRowsAtOnce] + begin);  // once for all units
 #pragma unroll
-        for (int at = 0; at < Config::kChunks * 128; at += kStep) {
+        for (int at = kFirstChunk * 128; at < kEndChunk * 128; at += kStep) {
           if (left <= at) continue;
           copy_unit<kBytes>((target ^ (r * 16 ^ at % 128)) + (r + at / 128 * kRows) * 128, source + at, kBytes);
         }
@@ -238,7 +256,7 @@ class CopyingWarp {
   /// Tells consumers of rows whose copies have arrived, as far as this lane is concerned.
   __device__ void announce(const OnItsWay& tile, int slot) const {
     __syncwarp();
-    if (__any_sync(~0U, tile.shifts != 0)) shift_rows(tile, slot);
+    if (__any_sync(~0U, tile.shifts != 0)) shift_rows(tile, slot, 0, kHalves ? kMiddle : Config::kChunks);
     fence_async_proxy();
     __syncwarp();
     if (tile.full != nullptr && lane() == 0) tile.full->arrive();
@@ -246,20 +264,23 @@ class CopyingWarp {
 
   /// Moves rows to where they are to begin, each lane its own: by the swizzle the same piece of eight rows is in
   /// different banks. (Lanes that share a row would have to wait for each other, which makes the producer spill.)
-  __device__ void shift_rows(const OnItsWay& tile, int slot) const {
+  __device__ void shift_rows(const OnItsWay& tile, int slot, int first_chunk, int end_chunk) const {
     constexpr int kPieces = 8;  // of a chunk
     constexpr int kAtOnce =
         is_forward(Config::kPass) && Config::kDim <= 192 && !kDefers ? 4 : 2;  // as registers suffice
 #pragma unroll 1
     for (unsigned row = lane(); row < tile.rows; row += 32) {
       const int shift = shift_of(tile, row);
-      std::uint32_t at = tile.address + row * 128 + row % kSwizzledRows * 16;
+      std::uint32_t at = tile.address + (first_chunk * tile.room + row) * 128 + row % kSwizzledRows * 16;
+      if (kHalves && first_chunk > 0) middle(row) = load_shared(at);  // before it is shifted
 #pragma unroll 1
-      for (int chunk = 1; chunk <= Config::kChunks; ++chunk) {
+      for (int chunk = first_chunk + 1; chunk <= end_chunk; ++chunk) {
         const std::uint32_t next_chunk = at + tile.room * 128;
         std::uint32_t last = 0;
-        if (chunk < Config::kChunks) {
+        if (chunk < end_chunk) {
           last = load_shared(next_chunk);
+        } else if (end_chunk < Config::kChunks) {
+          last = middle(row);
         } else if (kFillsChunks && tile.is_full) {
           last = load_shared(shared_address(&row_end(slot, row)));
         }
