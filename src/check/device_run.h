@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "check/passes.h"
+#include "plan/registry.h"
 #include "vicinal/attention.h"
 #include "vicinal/tensor.h"
 
@@ -24,6 +25,8 @@ class DeviceRun {
   void add(std::span<std::byte> memory);
   /// Copies to the device.
   void begin();
+  /// Sets what a kernel finds in shared memory: NaN, or numbers larger than any that it should know, in turn.
+  void fill_shared_memory() const;
   /// The address on the device of a place in memory that was added.
   [[nodiscard]] void* address(const void* host) const;
   /// A tensor in memory that was added, on the device.
@@ -54,6 +57,7 @@ void run_anywhere(const Plan& plan, Tensors tensors, const std::vector<std::span
   for (const std::span<std::byte> piece : memory) run.add(piece);
   run.add(workspace);
   run.begin();
+  if (plan.kernel->backend == "fused") run.fill_shared_memory();
   for (const auto& spec : Pass<Tensors>::kInputs) tensors.*spec.tensor = run.on_device(tensors.*spec.tensor);
   for (const auto& spec : Pass<Tensors>::kResults) tensors.*spec.tensor = run.on_device(tensors.*spec.tensor);
   vicinal::run(

@@ -17,12 +17,12 @@ void require(cudaError_t status, const std::string& what) {
               what + " failed: " + cudaGetErrorName(status) + " (" + cudaGetErrorString(status) + ")");
 }
 
-constexpr int kFillThreads = 1024;
+constexpr int kFillThreads = 256;
 
 __global__ void __launch_bounds__(kFillThreads) fill_kernel(std::uint32_t word, int words) {
   extern __shared__ std::uint32_t memory[];
   for (int i = static_cast<int>(threadIdx.x); i < words; i += kFillThreads) {
-    static_cast<volatile std::uint32_t*>(memory)[i] = word;
+    static_cast<volatile std::uint32_t*>(memory)[i] = word;  // though nobody reads it here
   }
 }
 
@@ -53,7 +53,7 @@ void fill(int device, void* memory, int value, std::size_t bytes) {
 }
 
 void fill_shared_memory(int device, std::uint8_t value) {
-  constexpr int kRounds = 4;  // as blocks may come to multiprocessors unevenly
+  constexpr int kRounds = 2;  // as blocks may come to multiprocessors unevenly
   const std::string what = "filling shared memory";
   synchronize(device);
   int bytes = 0;

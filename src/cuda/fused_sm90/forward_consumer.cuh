@@ -145,6 +145,7 @@ class ForwardConsumer : Consumer<Config> {
       const Place place = Base::place_of(*concluded);
       if constexpr (kGivesRowsEarly) {
         given_ = place;
+        __syncwarp();  // all have read the note
         release(shared_.row_empty[row_ring_.stage]);
       }
       conclude(place);

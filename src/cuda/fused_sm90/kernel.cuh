@@ -23,20 +23,21 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
   using Masks = ColumnMasks<Config::kColumns>;
   const int thread = static_cast<int>(threadIdx.x);
   const TiledGrid& grid = p.grid;
-  const auto clear = [&](const void* first, const void* last) {
+  const auto clear = [&](const void* first, const void* last, int kept_rows) {
+    const std::uint32_t begin = shared_address(first);
     const std::uint32_t end = shared_address(last);
 #pragma unroll 1
-    for (std::uint32_t at = shared_address(first) + 16 * thread; at < end; at += 16 * Config::kThreads) {
-      store_shared(at, uint4{0, 0, 0, 0});
+    for (std::uint32_t at = begin + 16 * thread; at < end; at += 16 * Config::kThreads) {
+      if (static_cast<int>((at - begin) / 128 % kWarpgroupRows) >= kept_rows) store_shared(at, uint4{0, 0, 0, 0});
     }
   };
   if (p.dim < Config::kDim || p.dim_v < Config::kDim || grid.columns.volume < Config::kColumns) {
-    clear(&shared.row, &shared.output);
-    if constexpr (Config::kHasStatistics) clear(&shared.statistics, &shared.statistics + 1);
+    clear(&shared.row, &shared.output, 0);
+    if constexpr (Config::kHasStatistics) clear(&shared.statistics, &shared.statistics + 1, 0);
   } else if (grid.rows.volume < kWarpgroupRows) {
     // Rows without a token: of zeros, so that nothing that they meet is moved by large scores, by which bounds of other
     // rows of the warp would move too; and where columns are summed over rows, dQ gets zeros times them.
-    clear(&shared.row, &shared.key);
+    clear(&shared.row, &shared.key, grid.rows.volume);
   }
 #pragma unroll 1
   for (int i = thread; i < kWarpgroupRows; i += Config::kThreads) {
@@ -87,6 +88,7 @@ __device__ void prepare(const Parameters& p, SharedMemory<Config>& shared) {
   }
   __syncthreads();
   // Read by each thread at once: the table takes longer than all else before the first tile.
+  static_assert(Config::kThreads % Masks::kLanes == 0);
   const int lane = thread % Masks::kLanes;
   PackedPosition positions[Masks::kBits];
 #pragma unroll

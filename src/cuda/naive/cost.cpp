@@ -42,9 +42,18 @@ double seconds_of_loads(const Problem& grid, std::int64_t dim, double loads) {
   return elements * static_cast<double>(size_of(grid.dtype)) / loads;
 }
 
-/// The same where a thread passes over all slots of a row.
-double seconds_of_sums(const Problem& grid, std::int64_t dim, double loads) {
-  return std::max(seconds_of_loads(grid, dim, loads), static_cast<double>(slots_per_query(grid)) * kSecondsOfNeighbor);
+/// The same where a thread passes over so many neighbors.
+double seconds_of_sums(const Problem& grid, std::int64_t dim, double loads, std::int64_t neighbors) {
+  return std::max(seconds_of_loads(grid, dim, loads), static_cast<double>(neighbors) * kSecondsOfNeighbor);
+}
+
+/// Keys of a query, and queries of a key, of all heads that share it.
+double seconds_of_keys(const Problem& grid, std::int64_t dim) {
+  return seconds_of_sums(grid, dim, kNeighborhoodLoads, slots_per_query(grid));
+}
+double seconds_of_queries(const Problem& grid, std::int64_t dim) {
+  const std::int64_t share = grid.heads / grid.heads_kv;
+  return seconds_of_sums(grid, dim, kInverseLoads, (slots_per_query(grid) - grid.extra_kv) * share);
 }
 
 double bytes_of(const Problem& grid) { return compulsory_bytes(grid, Operation::pointwise_neighborhood); }
@@ -63,13 +72,9 @@ double tiled_pointwise_seconds(const Problem& grid, const Tiling& tiles) {
   return work + seconds(0, bytes_of(grid) + 0.5 * copied);
 }
 
-double neighborhood_seconds(const Problem& grid) {
-  return seconds(seconds_of_sums(grid, grid.dim, kNeighborhoodLoads), bytes_of(grid));
-}
+double neighborhood_seconds(const Problem& grid) { return seconds(seconds_of_keys(grid, grid.dim), bytes_of(grid)); }
 
-double inverse_seconds(const Problem& grid) {
-  return seconds(seconds_of_sums(grid, grid.dim, kInverseLoads), bytes_of(grid));
-}
+double inverse_seconds(const Problem& grid) { return seconds(seconds_of_queries(grid, grid.dim), bytes_of(grid)); }
 
 double bias_gradient_seconds(const Problem& grid) {
   // Every row of weights is looked at once for each entry of the bias.
@@ -79,13 +84,13 @@ double bias_gradient_seconds(const Problem& grid) {
 
 double forward_seconds(const Problem& grid) {
   return pointwise_seconds(grid) + seconds_of_weights(grid, 4) +
-         seconds(seconds_of_sums(grid, grid.dim_v, kNeighborhoodLoads), bytes_of(grid));
+         seconds(seconds_of_keys(grid, grid.dim_v), bytes_of(grid));
 }
 
 double backward_seconds(const Problem& grid) {
   return pointwise_seconds(grid) + seconds(seconds_of_loads(grid, grid.dim_v, kPointwiseLoads), bytes_of(grid)) +
          seconds_of_weights(grid, 6) + neighborhood_seconds(grid) + inverse_seconds(grid) +
-         seconds(seconds_of_sums(grid, grid.dim_v, kInverseLoads), bytes_of(grid));
+         seconds(seconds_of_queries(grid, grid.dim_v), bytes_of(grid));
 }
 
 }  // namespace vicinal::cuda::naive
