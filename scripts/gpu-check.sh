@@ -259,14 +259,16 @@ small_problems() {
   done
 }
 
-# Of each problem of the headline suite the first launches of fused kernels: forward passes, then backward passes, whose
-# process begins with a forward pass for each of its tensors.
+# Of each problem of the headline suite the first launches: forward passes, then all kernels of backward passes, whose
+# process begins with a forward pass. profile_table.py prints what comes of it.
 profiles() {
   local name pass
+  rm -f "$work/profiles.csv"
   for name in 1d_32k 2d_flux 3d_hunyuan 2d_nat 2d_dinat 2d_128 3d_16; do
-    for pass in 'forward:[01]' 'backward:[2-6]'; do
+    for pass in 'forward:fused_kernel.*Pass.[01]' 'backward:fused_kernel.*Pass.[2-6]|delta_kernel|round_kernel'; do
+      echo "# $name ${pass%%:*}" >>"$work/profiles.csv"
       limited ncu --csv --print-units base --clock-control none --kernel-name-base demangled \
-        --kernel-name "regex:fused_kernel.*Pass.${pass#*:}" --launch-count 4 --metrics "$(tr -d ' \n' <<<'
+        --kernel-name "regex:${pass#*:}" --launch-count 6 --metrics "$(tr -d ' \n' <<<'
           gpu__time_duration.sum,
           sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_elapsed,
           sm__inst_executed_pipe_xu.avg.pct_of_peak_sustained_elapsed,
