@@ -57,13 +57,15 @@ class GradKeyValueConsumer : protected Consumer<Config> {
         attend(note().attended);
         pass_by(note().skipped_after);
       }
-      if (note().attended > 0) {
-        const Place place = Base::place_of(note());  // not before: sums leave few registers
+      const bool has_rows = note().attended > 0;
+      const Place place = Base::place_of(note());   // not before: sums leave few registers
+      __syncwarp();                                 // all have read the note
+      release(shared_.row_empty[row_ring_.stage]);  // the next rows come in while these are written
+      row_ring_.advance();
+      if (has_rows) {
         if constexpr (kHasKey) this->write_rows(place, 0, grad_key_, {p_.scale, p_.scale}, p_.dim);
         if constexpr (kHasValue) this->write_rows(place, 1, grad_value_, {kUnshifted, kUnshifted}, p_.dim_v);
       }
-      release(shared_.row_empty[row_ring_.stage]);
-      row_ring_.advance();
     }
   }
 
