@@ -4,7 +4,7 @@
 #
 # usage: scripts/gpu-check.sh [options]
 #   --work FOLDER     where it builds and keeps what steps found          (default: build/gpu-check)
-#   --build FOLDER    a build folder with the programs: nothing is built  (default: WORK/build)
+#   --build FOLDER    a build folder with the programs, or gpu-pack.sh's: nothing is built (default: WORK/build)
 #   --deps PREFIX     where CMake looks for Highway, fmt, CLI11, nlohmann-json and GoogleTest
 #   --cutlass FOLDER  CUTLASS headers, for kernels that use them
 #   --extension FILE  the Python extension, where Python's headers to build it are missing
@@ -46,6 +46,7 @@ build=${build:-$work/build}
 record=${record:-$work/record.json}
 export OMP_WAIT_POLICY=passive
 PATH=$PATH:/usr/local/cuda/bin
+[[ -d $build/lib ]] && export LD_LIBRARY_PATH=$build/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}  # of gpu-pack.sh
 
 # What the programs and reports built and run here say of themselves.
 export VICINAL_COMMIT=${commit:-$(git describe --always --dirty '--exclude=*' 2>/dev/null || echo unknown)}
@@ -106,7 +107,9 @@ unit_tests() { limited "$build/tests/unit/vicinal_unit_tests"; }
 
 # The kernels of the backends on CUDA; those of the CPU are tested where there is no GPU. The oracle takes all cores
 # that it is given: nice to what runs beside it on one.
-kernel_tests() { limited nice "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter="$1"; }
+kernel_tests() {
+  VICINAL_GOLDEN=$build/tests/kernels/golden limited nice "$build/tests/kernels/vicinal_kernel_tests" --gtest_filter="$1"
+}
 
 # The tests of the Hopper kernels beside each other, since the oracle is on one core for part of its time. The shapes
 # that take it longest come back after twenty tests: a number of parts that shares no divisor with that spreads them.
@@ -151,6 +154,7 @@ package=$work/python
 with_package() {  # with_package COMMAND...: where Python finds vicinal
   rm -rf "$package"
   cp -r python "$package" && cp "${extension:-$(echo "$build"/bindings/_ext*.so)}" "$package/vicinal/" || return
+  if [[ -d $build/site ]]; then export PYTHONPATH=$build/site${PYTHONPATH:+:$PYTHONPATH}; fi
   PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH} limited "$@"
 }
 python_tests() { with_package python3 -m pytest -q -p no:cacheprovider tests/python/test_{cuda,digits,directional}.py; }
