@@ -285,7 +285,7 @@ class Producer {
   __device__ void note_tile(const AxisShare& along, const Share& share, int number, int tile, int along_fast,
                             TileNote (&notes)[kWarpgroups], Barrier& full) const {
     const bool masked = number < share.tiles() && !along.unmasked.contains(tile);
-    const int axes = static_cast<int>(__ballot_sync(~0U, masked) >> (3 * warpgroup_) & 7);
+    const int axes = static_cast<int>(__ballot_sync(~0U, masked) >> (3 * warpgroup_) & TileNote::kMasked);
     bool gaps = false;  // matter where columns are summed over rows: dQ gets nothing from them
     if constexpr (Config::kSumsQueries) {
       const bool filled = along.rows.size() == p_.grid.axes[axis_].row_box;
