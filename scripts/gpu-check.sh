@@ -56,7 +56,7 @@ sources=$(find CMakeLists.txt benchmarks bindings cli cmake include python scrip
             -not -path '*/__pycache__/*' -not -path 'benchmarks/results/*' -print0 |
           LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 if [[ $fresh == yes || $(cat "$work/sources" 2>/dev/null) != "$sources" ]]; then
-  rm -rf "$work"/steps "$work"/{bench,overhead,peers,tilings,ragged,small}-*.json "$work"/{first-plans,training}.json \
+  rm -rf "$work"/steps "$work"/{bench,overhead,peers,tilings,small}-*.json "$work"/{ragged*,first-plans,training}.json \
     "$work"/{peers.png,profiles.csv}
   echo "$sources" >"$work/sources"
 fi
@@ -167,11 +167,13 @@ bench() {  # bench NAME SUITE OPTION...: in one process, as each measures the ro
     --json "$work/bench-$name.json"
 }
 
-# Masked tiles beside whole ones, along one axis and along all three: forced, and as many for each work item.
+# Masked tiles beside whole ones, along one axis, along some of three and along all: forced, and as many for each work
+# item.
 bench_masked_tiles() {  # bench_masked_tiles DTYPE
   local forced=(--dtype "$1" --forward --backend fused --tile-rows 64 --tile-columns 128)
   bench "forced-$1" partial "${forced[@]}" --tile-query 1x64 --tile-key 1x128 --tile-block 2x1 &&
-    bench "forced-3d-$1" partial_3d "${forced[@]}" --tile-query 64x1x1 --tile-key 4x4x8 --tile-block 1x2x1
+    bench "forced-3d-$1" partial_3d "${forced[@]}" --tile-query 64x1x1 --tile-key 4x4x8 --tile-block 1x2x1 &&
+    bench "forced-cubes-$1" partial_cubes "${forced[@]}" --tile-query 4x4x4 --tile-key 4x4x8 --tile-block 1x1x2
 }
 
 # Records are written after each row, and the largest problems have their own, so that one that fails takes few others
@@ -245,11 +247,10 @@ tilings() {  # tilings OPERATION
 }
 
 ragged() {
-  local suite=(bench --device cuda --suite benchmarks/suites/ragged.json --cold --seconds 0.02 --repetitions 5)
-  limited "$build/cli/vicinal" "${suite[@]}" --json "$work/ragged-dims.json" || return
-  for alignment in 16 8 4 2; do
-    limited "$build/cli/vicinal" "${suite[@]}" --dtype bf16 --alignment "$alignment" \
-      --json "$work/ragged-$alignment.json" || return
+  local suite
+  for suite in ragged ragged_alignments; do
+    limited "$build/cli/vicinal" bench --device cuda --suite "benchmarks/suites/$suite.json" --cold --seconds 0.02 \
+      --repetitions 5 --json "$work/$suite.json" || return
   done
 }
 
@@ -306,10 +307,10 @@ beside kernels 240 kernel_tests '*cuda*:OnGpu.*:Cuda.*:TensorMap.*-*FarApart*'
 for ((part = 1; part <= hopper_parts; ++part)); do
   beside "hopper-$part" 240 hopper_tests "$part"
 done
-beside far-apart 60 kernel_tests '*FarApart*cuda*:*FarApart*sm90*'
+beside far-apart 150 kernel_tests '*FarApart*cuda*:*FarApart*sm90*'
 beside sweep 150 sweep --backend naive
 beside sweep-hopper 150 sweep --backend fused
-beside python 180 python_tests
+beside python 240 python_tests
 for tool in memcheck racecheck synccheck initcheck; do
   beside "$tool" 240 sanitizer "$tool"
 done

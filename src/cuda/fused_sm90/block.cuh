@@ -124,7 +124,7 @@ struct SharedMemory {
   static constexpr bool kFillsChunks = Config::kHeads * Config::kDim == Config::kChunks * kChunk;
   static constexpr int kCopyingWarps = Config::kProducers / 32;
   static constexpr int kCopiedTiles = kCopyingWarps == 1 ? 2 : 1;  // of a warp, on their way
-  static constexpr bool kShiftsHalves = kCopiedTiles == 1 && Config::kChunks > 1;
+  static constexpr bool kShiftsHalves = kCopiedTiles == 1 && Config::kChunks > 1 && !is_forward(Config::kPass);
   using RowBox = std::uint8_t[Config::kChunks][kWarpgroupRows][kRowBytes];
   using ColumnTile = std::uint8_t[Config::kChunks][Config::kColumns][kRowBytes];
 

@@ -138,7 +138,10 @@ class Consumer {
   /// `is_first`: the tile follows none that the warpgroup attended to.
   __device__ void find_visible(bool is_first) {
     const bool begins = is_first || (what_ & TileNote::kBegins) != 0;
-    if (!begins && !TileNote::touched(what_)) return;
+    if (!TileNote::touched(what_)) {
+      if (begins) kept_[0] = kept_[1] = ~0U;  // neighbors along the fast axis may be touched
+      return;
+    }
     PackedPosition at[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) at[r] = kKeepsPositions ? at_[r] : position(r);

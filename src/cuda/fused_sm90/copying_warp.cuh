@@ -23,7 +23,7 @@ class CopyingWarp {
   static constexpr int kSwizzledRows = 8;  // whose pieces are in different banks
   static constexpr bool kFillsChunks = SharedMemory<Config>::kFillsChunks;
   /// Where tiles are announced when they have arrived, and rows have to be shifted, the chunks from here on are copied
-  /// first, and shifted while the others arrive.
+  /// first, and shifted while the others arrive: in backward passes, where it is faster.
   static constexpr int kMiddle = Config::kChunks / 2;
   static constexpr bool kHalves = SharedMemory<Config>::kShiftsHalves;
 

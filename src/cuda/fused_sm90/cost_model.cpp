@@ -83,7 +83,7 @@ constexpr double kIdleLoss = 0.9;
 constexpr double kSharedIdleLoss = 0.4;
 /// As an event before and one behind it see it: filling the first stages and writing the last rows too, by the number
 /// of warpgroups. Forward alone; of each pass of several kernels, which hide some of it from each other.
-constexpr std::array kForwardLaunchSeconds{18.3e-6, 23.3e-6};
+constexpr std::array kForwardLaunchSeconds{15.8e-6, 16.4e-6};
 constexpr std::array kBackwardLaunchSeconds{5.3e-6, 10.2e-6};
 constexpr double kSmallLaunchSeconds = 4e-6;  // of kernels that do little
 /// Microseconds that the threads of a multiprocessor take to copy a tile of each tensor, forward, by the head dim of a
