@@ -23,20 +23,20 @@ struct ClassCosts {
 // From up to 129 tilings of each of 108 problems on one H100, forward and backward
 // (docs/decisions/0071-hopper-cost-model.md).
 constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
-    {0.240, 0.130, 0.497},  // 32x1
-    {0.427, 0.233, 1.434},  // 32x2
-    {0.298, 0.137, 0.410},  // 64x1
-    {0.555, 0.156, 1.332},  // 64x2
-    {0.635, 0.220, 1.358},  // 96x2
-    {0.787, 0.100, 1.662},  // 128x2
-    {0.857, 0.050, 2.385},  // 192x2
-    {0.772, 0.041, 2.664},  // 256x2
+    {0.239, 0.064, 0.443},  // 32x1
+    {0.422, 0.186, 1.434},  // 32x2
+    {0.273, 0.117, 0.389},  // 64x1
+    {0.527, 0.114, 1.265},  // 64x2
+    {0.651, 0.103, 1.258},  // 96x2
+    {0.757, 0.114, 1.745},  // 128x2
+    {0.814, 0.091, 2.727},  // 192x2
+    {0.831, 0.049, 3.048},  // 256x2
 }};
 
 // Of two heads.
 constexpr std::array<ClassCosts, kForwardPairsClasses.size()> kForwardPairsCosts{{
-    {0.475, 0.195, 0.525},  // 32x1
-    {0.815, 0.275, 1.912},  // 32x2
+    {0.451, 0.185, 0.499},  // 32x1
+    {0.845, 0.188, 1.864},  // 32x2
 }};
 
 // Of both passes together.
@@ -56,7 +56,7 @@ constexpr std::array<ClassCosts, kOnePassClasses.size()> kOnePassCosts{{
 }};
 
 /// The part of forward masks that is for each axis along which a tile is masked. Backward it made choices worse.
-constexpr double kAxisMask = 0.4;
+constexpr double kAxisMask = 0.36;
 /// Masks of tiles that are masked since rows of the box hold no token, and for nothing else, as a share of `mask`: in
 /// one backward pass, where rows are summed over.
 constexpr double kGapMask = 0.5;
