@@ -189,7 +189,7 @@ benchmark() {
   bench planned-fp16-largest headline "${headline_largest[@]}" --dtype fp16 || failed=1
   bench deterministic-fp16 headline --dtype fp16 --backward --deterministic || failed=1
   bench planned-fp16-small small_windows --forward || failed=1
-  bench planned-fp16-dense dense --rounds 5 || failed=1  # rates that are compared with each other
+  bench planned-fp16-dense dense --rounds 3 || failed=1  # rates that are compared with each other
   bench_masked_tiles fp16 || failed=1
   return "$failed"
 }
@@ -322,7 +322,7 @@ write_record >/dev/null
 
 # Beside what is measured nothing else runs. The record is written after each step, should the next be cut short.
 step first-plans 60 first_plans || failed=1
-step benchmark 200 benchmark || failed=1
+step benchmark 250 benchmark || failed=1
 write_record >/dev/null
 step benchmark-bf16 200 benchmark_bf16 || failed=1
 write_record >/dev/null
