@@ -23,6 +23,7 @@
 #include "check/random.h"
 #include "commands.h"
 #include "core/tiling.h"
+#include "cuda/memory.h"
 #include "options.h"
 #include "plan/cost.h"
 #include "plan/registry.h"
@@ -140,9 +141,23 @@ std::vector<Tiling> tilings_of(const Plan& plan, const TilingsArguments& argumen
   return chosen;
 }
 
+/// Runs of a plan that follow each other, recorded: a slow host cannot come between them.
+struct Recorded {
+  cuda::Stream stream;
+  double runs;
+
+  Recorded(const Measured& measured, double as_many, bench::Workload& workload, int device)
+      : stream(device), runs(as_many) {
+    workload.use(measured.plan);
+    stream.begin_capture();
+    for (int run = 0; run < static_cast<int>(runs); ++run) workload.run(run, stream.get());
+    stream.end_capture();
+  }
+};
+
 /// Seconds of each plan as the medians of rounds in which they take turns: whatever clocks and neighbors do, they do it
-/// to all. Runs follow each other, so that what the host does before one is hidden behind the one before.
-std::vector<double> in_turns(const std::vector<const Measured*>& some, bench::Workload& workload, bench::Clock& clock) {
+/// to all. All have run before, so that workspace suffices and stays where recorded runs expect it.
+std::vector<double> in_turns(const std::vector<const Measured*>& some, bench::Workload& workload, int device) {
   constexpr std::int64_t kRounds = 9;
   constexpr std::int64_t kFewRounds = 3;
   constexpr double kRoundsSeconds = 50e-3;  // for as many rounds as fit
@@ -151,15 +166,20 @@ std::vector<double> in_turns(const std::vector<const Measured*>& some, bench::Wo
   double of_all = 0;
   for (const Measured* measured : some) of_all += 2 * std::max(measured->at_first, kRunsSeconds);
   const auto rounds = std::clamp(static_cast<std::int64_t>(kRoundsSeconds / of_all), kFewRounds, kRounds);
+  std::vector<Recorded> recorded;
+  for (const Measured* measured : some) {
+    const double runs = std::clamp(std::floor(kRunsSeconds / measured->at_first), 1.0, kMostRuns);
+    recorded.emplace_back(*measured, runs, workload, device);
+  }
+  const cuda::Timer timer(device);
   std::vector<std::vector<double>> seconds(some.size());
   for (std::int64_t round = 0; round < rounds; ++round) {
     for (std::size_t i = 0; i < some.size(); ++i) {
-      const double runs = std::clamp(std::floor(kRunsSeconds / some[i]->at_first), 1.0, kMostRuns);
-      workload.use(some[i]->plan);
-      workload.run(0);  // untimed
-      clock.start();
-      for (int run = 0; run < static_cast<int>(runs); ++run) workload.run(run + 1);
-      seconds[i].push_back(clock.stop() / runs);
+      const cuda::Stream& stream = recorded[i].stream;
+      stream.replay();  // untimed, while the host asks for the timed ones
+      timer.start(stream.get());
+      stream.replay();
+      seconds[i].push_back(timer.stop(stream.get()) / recorded[i].runs);
     }
   }
   std::vector<double> medians(some.size());
@@ -213,7 +233,7 @@ Study study(const std::string& name, const Plan& chosen, const TilingsArguments&
   std::ranges::sort(some, {}, &Measured::at_first);
   some.resize(std::min(some.size(), kMostOthers));
   some.insert(some.begin(), &result.tilings.front());
-  const std::vector<double> seconds = in_turns({some.begin(), some.end()}, workload, clock);
+  const std::vector<double> seconds = in_turns({some.begin(), some.end()}, workload, chosen.problem.device.index);
   for (std::size_t i = 0; i < some.size(); ++i) some[i]->in_turns = seconds[i];
   return result;
 }

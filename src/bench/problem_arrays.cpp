@@ -117,8 +117,9 @@ BiasGradientTensors ProblemArrays::bias_gradient_tensors() {
   return {.grad_weights = weights.tensor(), .grad_bias = grad_bias.tensor()};
 }
 
-void run(const Plan& plan, ProblemArrays& arrays, Buffer& workspace, int threads) {
+void run(const Plan& plan, ProblemArrays& arrays, Buffer& workspace, int threads, void* stream) {
   Execution execution;
+  execution.stream = stream;
   execution.workspace = workspace.data();
   execution.workspace_bytes = workspace.size();
   execution.threads = threads;

@@ -40,7 +40,8 @@ struct ProblemArrays {
   [[nodiscard]] BiasGradientTensors bias_gradient_tensors();
 };
 
-/// Runs a plan on the arrays it needs; its results must be allocated. `workspace` has plan.workspace_bytes.
-void run(const Plan& plan, ProblemArrays& arrays, Buffer& workspace, int threads);
+/// Runs a plan on the arrays it needs; its results must be allocated. `workspace` has plan.workspace_bytes; `stream` is
+/// a cudaStream_t, on a device.
+void run(const Plan& plan, ProblemArrays& arrays, Buffer& workspace, int threads, void* stream = nullptr);
 
 }  // namespace vicinal::bench

@@ -62,8 +62,8 @@ void Workload::use(const Plan& plan) {
   if (plan.workspace_bytes > workspace_.size()) workspace_ = Buffer(plan.workspace_bytes, plan.problem.device);
 }
 
-void Workload::run(std::int64_t repetition) {
-  bench::run(plan_, copies_[static_cast<std::size_t>(repetition) % copies_.size()], workspace_, threads_);
+void Workload::run(std::int64_t repetition, void* stream) {
+  bench::run(plan_, copies_[static_cast<std::size_t>(repetition) % copies_.size()], workspace_, threads_, stream);
 }
 
 std::int64_t Workload::cold_copies(const Plan& plan, std::size_t cache_bytes) {

@@ -18,11 +18,11 @@ class Workload {
   /// logsumexp come from a forward pass. Throws `Error` (unsupported: the problem is not on the CPU).
   Workload(const Plan& plan, std::int64_t copies, int threads);
 
-  /// Runs another plan of the same problem and operation from now on.
+  /// Runs another plan of the same problem and operation from now on. Workspace grows, and moves, where it needs more.
   void use(const Plan& plan);
 
-  /// Runs the plan on copy number `repetition` modulo the copies.
-  void run(std::int64_t repetition);
+  /// Runs the plan on copy number `repetition` modulo the copies, on a device on a stream (a cudaStream_t).
+  void run(std::int64_t repetition, void* stream = nullptr);
 
   /// Copies to take turns with so that a run no longer finds its inputs in a cache of `cache_bytes`.
   static std::int64_t cold_copies(const Plan& plan, std::size_t cache_bytes);
