@@ -144,20 +144,20 @@ std::vector<Tiling> tilings_of(const Plan& plan, const TilingsArguments& argumen
 /// Runs of a plan that follow each other, recorded: a slow host cannot come between them.
 struct Recorded {
   cuda::Stream stream;
-  double runs;
+  int runs;
 
-  Recorded(const Measured& measured, double as_many, bench::Workload& workload, int device)
-      : stream(device), runs(as_many) {
-    workload.use(measured.plan);
+  Recorded(const Plan& plan, int as_many, bench::Workload& workload)
+      : stream(plan.problem.device.index), runs(as_many) {
+    workload.use(plan);
     stream.begin_capture();
-    for (int run = 0; run < static_cast<int>(runs); ++run) workload.run(run, stream.get());
+    for (int run = 0; run < runs; ++run) workload.run(run, stream.get());
     stream.end_capture();
   }
 };
 
 /// Seconds of each plan as the medians of rounds in which they take turns: whatever clocks and neighbors do, they do it
 /// to all. All have run before, so that workspace suffices and stays where recorded runs expect it.
-std::vector<double> in_turns(const std::vector<const Measured*>& some, bench::Workload& workload, int device) {
+std::vector<double> in_turns(const std::vector<const Measured*>& some, bench::Workload& workload) {
   constexpr std::int64_t kRounds = 9;
   constexpr std::int64_t kFewRounds = 3;
   constexpr double kRoundsSeconds = 50e-3;  // for as many rounds as fit
@@ -169,9 +169,9 @@ std::vector<double> in_turns(const std::vector<const Measured*>& some, bench::Wo
   std::vector<Recorded> recorded;
   for (const Measured* measured : some) {
     const double runs = std::clamp(std::floor(kRunsSeconds / measured->at_first), 1.0, kMostRuns);
-    recorded.emplace_back(*measured, runs, workload, device);
+    recorded.emplace_back(measured->plan, static_cast<int>(runs), workload);
   }
-  const cuda::Timer timer(device);
+  const cuda::Timer timer(some.front()->plan.problem.device.index);
   std::vector<std::vector<double>> seconds(some.size());
   for (std::int64_t round = 0; round < rounds; ++round) {
     for (std::size_t i = 0; i < some.size(); ++i) {
@@ -233,7 +233,7 @@ Study study(const std::string& name, const Plan& chosen, const TilingsArguments&
   std::ranges::sort(some, {}, &Measured::at_first);
   some.resize(std::min(some.size(), kMostOthers));
   some.insert(some.begin(), &result.tilings.front());
-  const std::vector<double> seconds = in_turns({some.begin(), some.end()}, workload, chosen.problem.device.index);
+  const std::vector<double> seconds = in_turns({some.begin(), some.end()}, workload);
   for (std::size_t i = 0; i < some.size(); ++i) some[i]->in_turns = seconds[i];
   return result;
 }

@@ -147,9 +147,11 @@ class Player {
     for (int lane = 0; lane < 4; ++lane) {
       std::uint32_t visible[2] = {~0U, ~0U};
       const bool begins = is_first || (note.what & TileNote::kBegins) != 0;
-      if (TileNote::touched(note.what) || begins) {
+      if (TileNote::touched(note.what)) {
         masks_.visible(
             grid_, note, fast, [&](int, int axis) { return seen_by_row[axis]; }, lane, begins, kept_[lane], visible);
+      } else if (begins) {  // as Consumer::find_visible
+        kept_[lane][0] = kept_[lane][1] = ~0U;
       }
       for (int bit = 0; bit < ColumnMasks<kColumns>::kBits; ++bit) {
         if ((visible[1] >> bit & 1) != 0) seen(ColumnMasks<kColumns>::column(lane, bit));

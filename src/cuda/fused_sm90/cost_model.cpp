@@ -20,8 +20,8 @@ struct ClassCosts {
   double item;  ///< what a work item adds
 };
 
-// From up to 129 tilings of each of 108 problems on one H100, forward and backward
-// (docs/decisions/0071-hopper-cost-model.md).
+// From up to 129 tilings of each of 108 problems on one H100, forward (docs/decisions/0084-hopper-kept-masks.md) and
+// backward (0071-hopper-cost-model.md).
 constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
     {0.239, 0.064, 0.443},  // 32x1
     {0.422, 0.186, 1.434},  // 32x2

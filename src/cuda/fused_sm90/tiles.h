@@ -361,7 +361,7 @@ struct ColumnMasks {
 
   /// Columns that two rows see of a tile that is touched. `seen_by(row, axis)` are those that the first or the second
   /// sees along an axis, relative to the halo. `kept` is what they see along all axes but the fast one, which neighbors
-  /// along that have in common; it is looked up where those `begin`, whether the first is touched or not.
+  /// along that have in common; it is looked up where those `begin`, or has all bits where the first is not touched.
   template <class SeenBy>
   VICINAL_HOST_DEVICE void visible(const TiledGrid& grid, const TileNote& note, int fast, SeenBy seen_by, int lane,
                                    bool begin, std::uint32_t (&kept)[2], std::uint32_t (&columns)[2]) const {
