@@ -1,10 +1,12 @@
-// Rows that threads of the Hopper kernels copy by words and shift, by the function that the kernels call.
+// Rows that threads of the Hopper kernels copy by words and shift or rotate, by the functions that the kernels call.
 
 #include "cuda/fused_sm90/shift.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -28,6 +30,19 @@ TEST(Shift, MovesRowsDownPieceByPiece) {
       EXPECT_EQ(std::memcmp(&result, &bytes[16 * p + static_cast<std::size_t>(shift)], sizeof(result)), 0)
           << "piece " << p << ", shift " << shift;
     }
+  }
+}
+
+TEST(Shift, RotatedRowsHoldEachElementOnce) {
+  for (const int room : {32, 96, 256}) {
+    std::vector<int> times(static_cast<std::size_t>(room));
+    for (int position = 0; position < room; ++position) {
+      const int element = rotated_element(position, room);
+      ASSERT_TRUE(element >= 0 && element < room) << position;
+      ++times[static_cast<std::size_t>(element)];
+      EXPECT_EQ(element, position > 0 ? position - 1 : room - 1);
+    }
+    EXPECT_TRUE(std::ranges::all_of(times, [](int n) { return n == 1; }));
   }
 }
 

@@ -68,6 +68,9 @@ struct KernelConfig {
   static constexpr int kRowStages = kClass.row_stages;
   static constexpr int kChunks = (kHeads * kDim + kChunk - 1) / kChunk;
   static constexpr int kBlocks = kClass.blocks;
+  /// Whether rows that begin between words may stay rotated (shift.h): of two heads in a row each would take an element
+  /// of the other's.
+  static constexpr bool kRotates = kPass == Pass::forward;
   static constexpr bool kMayShare = is_forward(kPass) && may_share_columns(kClass);
   static constexpr int kConsumers = 128 * kWarpgroups;
   /// A warpgroup where it gives registers to the consumers, else a warp.
@@ -87,12 +90,14 @@ struct KernelConfig {
 
 /// What a warpgroup is to know of a work item.
 struct alignas(16) ItemNote {
+  static constexpr std::uint32_t kRotated = 1U << 31;  ///< sums are rotated
+
   int skipped_before;             ///< tiles to let pass first; negative where there is no more work
   int attended;                   ///< tiles of the grid; 0 where the warpgroup has no rows
   int skipped_after;              ///< tiles to let pass then
   int extra;                      ///< tiles of extra tokens
   std::int64_t first[kRowViews];  ///< elements to the first token of the box, in each of the views
-  std::uint32_t members;          ///< positions along each axis that hold a token, a byte each
+  std::uint32_t members;          ///< positions along each axis that hold a token, a byte each; and kRotated
   int fast_axis;                  ///< along which column tiles follow each other
 };
 

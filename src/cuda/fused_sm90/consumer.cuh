@@ -5,6 +5,7 @@
 
 #include "cuda/fused_sm90/block.cuh"
 #include "cuda/fused_sm90/parameters.h"
+#include "cuda/fused_sm90/shift.h"
 #include "cuda/fused_sm90/wgmma.h"
 
 namespace vicinal::cuda::sm90 {
@@ -218,7 +219,9 @@ class Consumer {
         store_matrices(laid ^ j * 8, pair(o), pair(o + 2), pair(o + 4), pair(o + 6));
       }
       __syncwarp();
-      if (p_.stored_bytes == 16) {
+      if (Config::kRotates && (place.members & ItemNote::kRotated) != 0) {
+        write_units<std::uint16_t, true>(place, view, chunk, dim, rows, first);
+      } else if (p_.stored_bytes == 16) {
         if (chunk * kChunk + static_cast<int>(lane % 8) * kWidth >= dim) continue;
         uint4 piece[kPasses];
 #pragma unroll
@@ -237,7 +240,7 @@ class Consumer {
 
   /// A chunk of this warp's rows, from shared memory, where they may be written a few bytes at a time only. Lanes write
   /// a row, or two, from one end to the other, so that it leaves in a piece.
-  template <class Unit>
+  template <class Unit, bool kRotated = false>
   __device__ void write_units(const Place& place, int view, int chunk, int dim, std::uint32_t rows,
                               unsigned first) const {
     constexpr unsigned kRows = 16;
@@ -245,7 +248,8 @@ class Consumer {
     constexpr unsigned kRowLanes = smaller(32, kRowBytes / sizeof(Unit));
     const auto lane = static_cast<unsigned>(computed_late(lane_));
     const unsigned begin = lane % kRowLanes * sizeof(Unit);
-    const int bytes = (dim - chunk * kChunk) * static_cast<int>(sizeof(Element));  // from this chunk on
+    const int end = kRotated ? smaller(dim + 1, Config::kDim) : dim;               // of what the row takes
+    const int bytes = (end - chunk * kChunk) * static_cast<int>(sizeof(Element));  // from this chunk on
     auto* const data = static_cast<Element*>(p_.rows[view].data) + chunk * kChunk;
 #pragma unroll 4
     for (unsigned r = 0; r < kRows; r += 32 / kRowLanes) {
@@ -255,7 +259,13 @@ class Consumer {
 #pragma unroll
       for (unsigned byte = begin; byte < kRowBytes; byte += kRowLanes * sizeof(Unit)) {
         if (static_cast<int>(byte) >= bytes) continue;
-        store_global(to + byte / sizeof(Element), load_shared<Unit>(rows + row * 128 + (byte ^ row % 8 * 16)));
+        int at = static_cast<int>(byte / sizeof(Element));
+        if constexpr (kRotated) {
+          const int element = rotated_element(chunk * kChunk + at, Config::kDim);
+          if (element >= dim) continue;
+          at = element - chunk * kChunk;
+        }
+        store_global(to + at, load_shared<Unit>(rows + row * 128 + (byte ^ row % 8 * 16)));
       }
     }
   }

@@ -35,8 +35,9 @@ class CopyingWarp {
   /// Some rows of a tile, kCopied from `first` on: those at the positions of `shape`, or consecutive extra tokens where
   /// there are no `positions`. `offsets` are elements from the tile's first token, where they are known. `full` is
   /// arrived at when they are there, if it is given.
+  /// Where rows are `rotated` all of the tile begin between words, and are to be left so (shift.h).
   template <int kCopied, int kRows>
-  __device__ void copy(const View& from, int dim, const TileShape& shape, const PackedPosition* positions,
+  __device__ void copy(const View& from, int dim, bool rotated, const TileShape& shape, const PackedPosition* positions,
                        const std::int64_t* offsets, const TileOrigin& origin, int first,
                        std::uint8_t (&to)[Config::kChunks][kRows][128], Barrier* full) {
     static_assert(kCopied % kSwizzledRows == 0);
@@ -46,8 +47,11 @@ class CopyingWarp {
                   .shifts = 0,
                   .rows = kCopied,
                   .room = kRows,
-                  .is_full = kFillsChunks && dim == Config::kChunks * kChunk};
+                  .is_full = kFillsChunks && dim == Config::kChunks * kChunk,
+                  .is_rotated = false,
+                  .last = dim == Config::kDim};
     const unsigned begins = find_rows<kCopied>(from, shape, positions, offsets, origin, first, tile.shifts);
+    tile.is_rotated = rotated && begins % 4 != 0;  // else no row holds a token
     const auto bytes = static_cast<unsigned>(dim) * static_cast<unsigned>(sizeof(Element));
     if (begins % 8 != 0) {
       if (begins % 4 != 0) {
@@ -113,6 +117,8 @@ class CopyingWarp {
     std::uint8_t rows;      ///< that are copied
     std::uint8_t room;      ///< rows of a chunk
     bool is_full;           ///< they take all room
+    bool is_rotated;        ///< they are not to be shifted
+    bool last;              ///< but to begin with their last element, or else with zero
   };
 
   __device__ unsigned thread() const { return static_cast<unsigned>(computed_late(thread_)); }
@@ -256,18 +262,36 @@ class CopyingWarp {
   /// Tells consumers of rows whose copies have arrived, as far as this lane is concerned.
   __device__ void announce(const OnItsWay& tile, int slot) const {
     __syncwarp();
-    if (__any_sync(~0U, tile.shifts != 0)) shift_rows(tile, slot, 0, kHalves ? kMiddle : Config::kChunks);
+    if (Config::kRotates && tile.is_rotated) {
+      rotate_rows(tile, slot);
+    } else if (__any_sync(~0U, tile.shifts != 0)) {
+      shift_rows(tile, slot, 0, kHalves ? kMiddle : Config::kChunks);
+    }
     fence_async_proxy();
     __syncwarp();
     if (tile.full != nullptr && lane() == 0) tile.full->arrive();
+  }
+
+  /// Rows begin with what was before them in memory: each lane replaces that of its own.
+  __device__ void rotate_rows(const OnItsWay& tile, int slot) const {
+    constexpr unsigned kEnd = Config::kDim * sizeof(Element);
+#pragma unroll 1
+    for (unsigned row = lane(); row < tile.rows; row += 32) {
+      std::uint16_t half = 0;
+      if (tile.last) {
+        half =
+            load_shared<std::uint16_t>(kFillsChunks ? shared_address(&row_end(slot, row)) : place_of(tile, row, kEnd));
+      }
+      store_shared(place_of(tile, row, 0), half);
+    }
   }
 
   /// Moves rows to where they are to begin, each lane its own: by the swizzle the same piece of eight rows is in
   /// different banks. (Lanes that share a row would have to wait for each other, which makes the producer spill.)
   __device__ void shift_rows(const OnItsWay& tile, int slot, int first_chunk, int end_chunk) const {
     constexpr int kPieces = 8;  // of a chunk
-    constexpr int kAtOnce =
-        is_forward(Config::kPass) && Config::kDim <= 192 && !kDefers ? 4 : 2;  // as registers suffice
+    constexpr int kAtOnce =     // as registers suffice
+        is_forward(Config::kPass) && !kDefers && (Config::kDim <= 64 || Config::kDim >= 192) ? 4 : 2;
 #pragma unroll 1
     for (unsigned row = lane(); row < tile.rows; row += 32) {
       const int shift = shift_of(tile, row);

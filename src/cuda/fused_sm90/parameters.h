@@ -12,6 +12,7 @@
 #include "core/window.h"
 #include "cuda/fused_sm90/classes.h"
 #include "cuda/fused_sm90/dealing.h"
+#include "cuda/fused_sm90/shift.h"
 #include "cuda/fused_sm90/tiles.h"
 #include "vicinal/problem.h"
 
@@ -47,6 +48,7 @@ struct Parameters {
   View statistics[2];                         ///< of the columns, where they are queries: ColumnStatistics
   View rows[kRowViews];
   QuerySums query_sums;  ///< where the pass has them
+  OddRows odd_rows;      ///< where the pass rotates rows
   int dim;               ///< of all heads that are one to the kernel together
   int dim_v;             ///< likewise
   float scale;

@@ -26,6 +26,7 @@ class Producer {
   static constexpr int kCopiers = kByCopyEngine ? 1 : Config::kTileCopiers;
   static constexpr int kWhole = -1;                                 // of the parts of a tile that blocks may share
   static constexpr int kBoxes = kWarpgroups * Config::kRowTensors;  // of an item's rows
+  static constexpr bool kFindsRotated = Config::kRotates && !kByCopyEngine;
   /// Rows of a box that a warp copies, so that each has as many.
   static constexpr int kCopiedRows = smaller(kWarpgroupRows, kBoxes* kWarpgroupRows / kWarps);
   static_assert(kWarps == 1 || (kWarps == 4 && Config::kStages % 2 == 0));
@@ -59,6 +60,9 @@ class Producer {
           axis_share<Config::kRows>(p_.grid, axis_, of_axis(item.group), of_axis(item.origin), warpgroup_, sharer());
       const Share share = share_of(along);
       if (share.total == 0) continue;
+      if constexpr (kFindsRotated) {
+        rotated_ = p_.odd_rows.rotated(item.batch, item.head, item.head / p_.grid.heads_per_kv);
+      }
       if (has_role(0)) produce_rows(item, along, share);
       // Query heads that share the head of the rows pass by one after the other.
       const int sharing = p_.grid.heads_per_kv;
@@ -157,9 +161,9 @@ class Producer {
         fill(p_.row[t], dim, p_.grid.rows, true, kWhole, origin, shared_.row[stage][t][w], full);
       } else {
         const bool last = kWarps > 1 || box == kBoxes - 1;
-        copying_.template copy<kCopiedRows>(p_.row[t].view, dim, p_.grid.rows, shared_.row_position, nullptr, origin,
-                                            warp() % kBoxCopiers * kCopiedRows, shared_.row[stage][t][w],
-                                            last ? &full : nullptr);
+        copying_.template copy<kCopiedRows>(p_.row[t].view, dim, are_rotated(0), p_.grid.rows, shared_.row_position,
+                                            nullptr, origin, warp() % kBoxCopiers * kCopiedRows,
+                                            shared_.row[stage][t][w], last ? &full : nullptr);
       }
     }
   }
@@ -173,6 +177,9 @@ class Producer {
       token[a] = item.group[a] + axis.dilation * first;
     }
   }
+
+  /// Of rows that scores are made of, 0, and those that are summed up, 1.
+  __device__ bool are_rotated(int kind) const { return (rotated_ >> kind & 1) != 0; }
 
   __device__ void note_item(const WorkItem& item, const AxisShare& along, const Share& share, int stage) const {
     int members = along.rows.size() << (8 * axis_);
@@ -189,7 +196,7 @@ class Producer {
     first_row(item, warpgroup_, token);
 #pragma unroll
     for (int v = 0; v < kRowViews; ++v) note.first[v] = token_offset(p_.rows[v], item.batch, token, item.head);
-    note.members = static_cast<std::uint32_t>(members);
+    note.members = static_cast<std::uint32_t>(members) | (kFindsRotated && are_rotated(1) ? ItemNote::kRotated : 0);
     note.fast_axis = share.fast_axis(p_.grid);
   }
 
@@ -330,8 +337,9 @@ class Producer {
       fill(from, dim, p_.grid.columns, !extra, part, origin, to, full);
     } else {
       constexpr int kShare = Config::kColumns / kCopiers;
-      copying_.template copy<kShare>(from.view, dim, p_.grid.columns, extra ? nullptr : shared_.column_position,
-                                     shared_.column_offset[kind], origin, share_of_tile() * kShare, to, &full);
+      copying_.template copy<kShare>(from.view, dim, are_rotated(kind), p_.grid.columns,
+                                     extra ? nullptr : shared_.column_position, shared_.column_offset[kind], origin,
+                                     share_of_tile() * kShare, to, &full);
     }
   }
 
@@ -480,6 +488,7 @@ class Producer {
   RingPosition<Config::kRowStages> row_ring_;
   RingPosition<Config::kStages> key_ring_, value_ring_;
   CopyingWarp<Config> copying_;  // where threads copy
+  unsigned rotated_ = 0;         // OddRows::rotated of the work item
   int laid_ = 0;                 // tiles of columns, the last ones, of which sums are still to be added
 };
 

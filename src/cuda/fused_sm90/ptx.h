@@ -195,6 +195,9 @@ __device__ inline float exp2_approximate(float x) {
 __device__ inline void store_shared(std::uint32_t to, std::uint32_t word) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(word) : "memory");
 }
+__device__ inline void store_shared(std::uint32_t to, std::uint16_t half) {
+  asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(half) : "memory");
+}
 __device__ inline void store_shared(std::uint32_t to, uint4 words) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(words.x), "r"(words.y), "r"(words.z),
                "r"(words.w)
