@@ -46,5 +46,55 @@ TEST(Shift, RotatedRowsHoldEachElementOnce) {
   }
 }
 
+/// A view of half-precision vectors, of which none is read.
+View random_view(check::Random& random) {
+  View view;
+  view.data = reinterpret_cast<void*>(static_cast<std::uintptr_t>(4096 + 2 * random.between(0, 7)));
+  const auto stride = [&] { return random.between(-5, 5); };
+  view.batch_stride = stride();
+  view.head_stride = stride();
+  for (std::int64_t& axis : view.axis_stride) axis = random.chance(0.5) ? 2 * stride() : stride();
+  return view;
+}
+
+/// Whether the vectors of a head begin between words at all of a few tokens.
+bool begin_between_words(const View& view, int batch, int head) {
+  if (!view) return true;
+  for (int token = 0; token < 8; ++token) {
+    const std::int64_t offset = view.offset(batch, token & 1, token >> 1 & 1, token >> 2 & 1, head);
+    if ((static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(view.data)) + 2 * offset) % 4 == 0) return false;
+  }
+  return true;
+}
+
+TEST(Shift, RowsAreRotatedWhereAllThatMeetBeginBetweenWords) {
+  check::Random random(8);
+  int rotated[2] = {};
+  for (int n = 0; n < 4000; ++n) {
+    const View query = random_view(random);
+    const View key = random.chance(0.7) ? query : random_view(random);
+    const View value = random_view(random);
+    View extra_key = random.chance(0.5) ? key : View{};
+    View extra_value = random.chance(0.5) ? random_view(random) : View{};
+    OddRows rows;
+    rows.add(OddRows::query, query);
+    rows.add(OddRows::key, key);
+    rows.add(OddRows::extra_key, extra_key);
+    rows.add(OddRows::value, value);
+    rows.add(OddRows::extra_value, extra_value);
+    const auto batch = static_cast<int>(random.between(0, 3));
+    const auto head = static_cast<int>(random.between(0, 5));
+    const int head_kv = head / static_cast<int>(random.between(1, 3));
+    const bool scored = begin_between_words(query, batch, head) && begin_between_words(key, batch, head_kv) &&
+                        begin_between_words(extra_key, batch, head_kv);
+    const bool summed = begin_between_words(value, batch, head_kv) && begin_between_words(extra_value, batch, head_kv);
+    ASSERT_EQ(rows.rotated(batch, head, head_kv), (scored ? 1U : 0U) | (summed ? 2U : 0U)) << n;
+    rotated[0] += static_cast<int>(scored);
+    rotated[1] += static_cast<int>(summed);
+  }
+  EXPECT_GT(rotated[0], 100);
+  EXPECT_GT(rotated[1], 100);
+}
+
 }  // namespace
 }  // namespace vicinal::cuda::sm90
