@@ -52,11 +52,11 @@ static_assert(std::ranges::all_of(kForwardPairsClasses, is_class_of_single_heads
 
 void forward(const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {
   Parameters p = forward_parameters(grid, tiling, t, 1);
-  p.odd_rows.add(OddRows::query, t.query);
-  p.odd_rows.add(OddRows::key, t.key);
-  p.odd_rows.add(OddRows::extra_key, t.extra_key);
-  p.odd_rows.add(OddRows::value, t.value);
-  p.odd_rows.add(OddRows::extra_value, t.extra_value);
+  p.odd_rows.add(OddRows::query, t.query, grid.dim);
+  p.odd_rows.add(OddRows::key, t.key, grid.dim);
+  p.odd_rows.add(OddRows::extra_key, t.extra_key, grid.dim);
+  p.odd_rows.add(OddRows::value, t.value, grid.dim_v);
+  p.odd_rows.add(OddRows::extra_value, t.extra_value, grid.dim_v);
   const std::size_t instance = instance_of(kForwardClasses, grid, p.grid.warpgroups);
   const KernelClass& size = kForwardClasses[instance];
   const Dealing dealing = dealing_of(grid, tiling, p.grid, Method::forward, size, RowKind::queries);

@@ -48,9 +48,11 @@ struct OddRows {
   std::uint8_t first = 0;     ///< those of the first token of the first head of the first batch entry
   std::uint8_t by_batch = 0;  ///< where others do in the next batch entry,
   std::uint8_t by_head = 0;   ///< ... of the next head,
-  std::uint8_t by_token = 0;  ///< ... or of the next token along some axis
+  std::uint8_t by_token = 0;  ///< ... or of the next token along some axis, so that they are never rotated
 
-  void add(Tensor tensor, const View& view) {
+  /// Of an even number of elements the last is behind those that other rows take, which do not clear its place: such
+  /// rows are rotated only if those of all heads are.
+  void add(Tensor tensor, const View& view, std::int64_t dim) {
     const auto note = [&](std::uint8_t& tensors, std::int64_t elements) {
       if (elements % 2 != 0) tensors |= tensor;
     };
@@ -59,6 +61,7 @@ struct OddRows {
     note(by_batch, view.batch_stride);
     note(by_head, view.head_stride);
     for (const std::int64_t stride : view.axis_stride) note(by_token, stride);
+    if (dim % 2 == 0) by_token |= (by_batch | by_head) & tensor;
   }
 
   /// Which rows of a work item are rotated: those that scores are made of, which meet in products, if the vectors of
