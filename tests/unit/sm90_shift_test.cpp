@@ -75,8 +75,8 @@ TEST(Shift, RowsAreRotatedWhereAllThatMeetBeginBetweenWords) {
     const View query = random_view(random);
     const View key = random.chance(0.7) ? query : random_view(random);
     const View value = random_view(random);
-    View extra_key = random.chance(0.5) ? key : View{};
-    View extra_value = random.chance(0.5) ? random_view(random) : View{};
+    const View extra_key = random.chance(0.5) ? key : View{};
+    const View extra_value = random.chance(0.5) ? random_view(random) : View{};
     const std::int64_t dim = random.between(1, 256);
     OddRows rows;
     rows.add(OddRows::query, query, dim);

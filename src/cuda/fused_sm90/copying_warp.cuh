@@ -11,8 +11,8 @@ namespace vicinal::cuda::sm90 {
 #if VICINAL_HOPPER_CODE
 
 /// Copies rows of tiles, several lanes a row, by `cp.async` of as many bytes, 16, 8 or 4, as all rows of the tile are
-/// aligned to. Where some do not even begin at words the words are copied that hold them, and shifted where they lie
-/// when they have arrived.
+/// aligned to. Where some do not even begin at words the words are copied that hold them, and when they have arrived
+/// shifted where they lie, or, where they may stay rotated, given what they are to begin with (shift.h).
 ///
 /// A warp with several stages of its own announces a tile when the next has been asked for, or when it would have to
 /// wait for a stage that consumers may give back only when they have that tile; else when it has arrived.
@@ -117,8 +117,8 @@ class CopyingWarp {
     std::uint8_t rows;      ///< that are copied
     std::uint8_t room;      ///< rows of a chunk
     bool is_full;           ///< they take all room
-    bool is_rotated;        ///< they are not to be shifted
-    bool last;              ///< but to begin with their last element, or else with zero
+    bool is_rotated;        ///< they are not to be shifted, but to begin with their last element or with zero:
+    bool last;              ///< which of the two
   };
 
   __device__ unsigned thread() const { return static_cast<unsigned>(computed_late(thread_)); }
@@ -290,7 +290,8 @@ class CopyingWarp {
   /// different banks. (Lanes that share a row would have to wait for each other, which makes the producer spill.)
   __device__ void shift_rows(const OnItsWay& tile, int slot, int first_chunk, int end_chunk) const {
     constexpr int kPieces = 8;  // of a chunk
-    constexpr int kAtOnce =     // as registers suffice
+    // As registers suffice.
+    constexpr int kAtOnce =
         is_forward(Config::kPass) && !kDefers && (Config::kDim <= 64 || Config::kDim >= 192) ? 4 : 2;
 #pragma unroll 1
     for (unsigned row = lane(); row < tile.rows; row += 32) {

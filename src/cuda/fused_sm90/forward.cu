@@ -7,6 +7,7 @@
 
 #include "cuda/fused_sm90/cost_model.h"
 #include "cuda/fused_sm90/parameters.h"
+#include "cuda/fused_sm90/shift.h"
 
 namespace vicinal::cuda::sm90 {
 namespace {
@@ -35,6 +36,16 @@ Parameters forward_parameters(const Problem& grid, const Tiling& tiling, const F
   return p;
 }
 
+OddRows odd_rows_of(const Problem& grid, const ForwardViews& t) {
+  OddRows rows;
+  rows.add(OddRows::query, t.query, grid.dim);
+  rows.add(OddRows::key, t.key, grid.dim);
+  rows.add(OddRows::extra_key, t.extra_key, grid.dim);
+  rows.add(OddRows::value, t.value, grid.dim_v);
+  rows.add(OddRows::extra_value, t.extra_value, grid.dim_v);
+  return rows;
+}
+
 /// Whether the vectors of heads follow each other in all tensors, with nothing between them.
 bool heads_adjoin(const ForwardViews& t, std::int64_t dim) {
   return std::ranges::all_of(std::array{t.query, t.key, t.value, t.extra_key, t.extra_value, t.output},
@@ -52,11 +63,7 @@ static_assert(std::ranges::all_of(kForwardPairsClasses, is_class_of_single_heads
 
 void forward(const Problem& grid, const Tiling& tiling, const ForwardViews& t, const Execution& execution) {
   Parameters p = forward_parameters(grid, tiling, t, 1);
-  p.odd_rows.add(OddRows::query, t.query, grid.dim);
-  p.odd_rows.add(OddRows::key, t.key, grid.dim);
-  p.odd_rows.add(OddRows::extra_key, t.extra_key, grid.dim);
-  p.odd_rows.add(OddRows::value, t.value, grid.dim_v);
-  p.odd_rows.add(OddRows::extra_value, t.extra_value, grid.dim_v);
+  p.odd_rows = odd_rows_of(grid, t);
   const std::size_t instance = instance_of(kForwardClasses, grid, p.grid.warpgroups);
   const KernelClass& size = kForwardClasses[instance];
   const Dealing dealing = dealing_of(grid, tiling, p.grid, Method::forward, size, RowKind::queries);
