@@ -152,20 +152,20 @@ class CopyingWarp {
 #pragma unroll
       for (unsigned r = lane(); r < kCopied; r += 32) {
         const int row = first + static_cast<int>(r);
-        keep(r, row < shape.volume ? tile + offsets[row] * static_cast<int>(sizeof(Element)) : no_row());
+        keep(r, row < shape.volume ? tile + offsets[row] * static_cast<int>(sizeof(Element)) : no_row(r));
       }
     } else {
 #pragma unroll 1
       for (unsigned r = lane(); r < kCopied; r += 32) {
         const int row = first + static_cast<int>(r);
-        keep(r, row < shape.volume ? find_row(from, row, positions, origin) : no_row());
+        keep(r, row < shape.volume ? find_row(from, row, r, positions, origin) : no_row(r));
       }
     }
     __syncwarp();
     return __reduce_or_sync(~0U, begins);
   }
 
-  __device__ const std::uint8_t* find_row(const View& from, int row, const PackedPosition* positions,
+  __device__ const std::uint8_t* find_row(const View& from, int row, unsigned r, const PackedPosition* positions,
                                           const TileOrigin& origin) const {
     int token[3] = {0, 0, origin.token[2] + row};
     bool exists = token[2] < p_.grid.extra_kv;
@@ -176,7 +176,7 @@ class CopyingWarp {
         exists = exists && token[a] < p_.grid.axes[a].extent;
       }
     }
-    if (!exists) return no_row();
+    if (!exists) return no_row(r);
     return address_of(from, token_offset(from, origin.batch, token, origin.head));
   }
 
@@ -184,10 +184,12 @@ class CopyingWarp {
     return reinterpret_cast<const std::uint8_t*>(static_cast<const Element*>(from.data) + element);
   }
 
-  /// What is copied where no token is: zeros.
-  __device__ static const std::uint8_t* no_row() {
-    alignas(16) static const std::uint8_t row[Config::kChunks * 128] = {};
-    return row;
+  /// What is copied where no token is: zeros, of each row others, since a line of the second-level cache that all warps
+  /// of the device read is read by one after the other.
+  __device__ static const std::uint8_t* no_row(unsigned row) {
+    constexpr unsigned kZeroRows = 64;
+    alignas(128) static const std::uint8_t rows[kZeroRows][Config::kChunks * 128] = {};
+    return rows[row % kZeroRows];
   }
 
   /// What is left of rows when whole units have been copied, each lane of its rows, and zeros behind it.
@@ -289,7 +291,8 @@ class CopyingWarp {
   /// Moves rows to where they are to begin, each lane its own: by the swizzle the same piece of eight rows is in
   /// different banks. (Lanes that share a row would have to wait for each other, which makes the producer spill.)
   __device__ void shift_rows(const OnItsWay& tile, int slot, int first_chunk, int end_chunk) const {
-    constexpr int kPieces = 8;  // of a chunk
+    constexpr int kPieces = 8;  // of a chunk; of the last one, those of which the head dims of the class take some:
+    constexpr int kLastPieces = (Config::kHeads * Config::kDim * sizeof(Element) - 1) / sizeof(Piece) % kPieces + 1;
     // As registers suffice.
     constexpr int kAtOnce =
         is_forward(Config::kPass) && !kDefers && (Config::kDim <= 64 || Config::kDim >= 192) ? 4 : 2;
@@ -311,6 +314,7 @@ class CopyingWarp {
         }
 #pragma unroll
         for (int first = 0; first < kPieces; first += kAtOnce) {  // loads together, so that their latency is one
+          if (first >= kLastPieces && chunk == Config::kChunks) break;
           const std::uint32_t behind = first + kAtOnce < kPieces ? load_shared(at ^ (first + kAtOnce) * 16) : last;
           Piece pieces[kAtOnce];
 #pragma unroll

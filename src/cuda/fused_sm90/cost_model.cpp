@@ -93,7 +93,13 @@ constexpr double kCopiesOf32 = 0.95;
 constexpr double kCopiesOf64 = 1.22;
 /// Where words are shifted.
 constexpr double kShifted = 1.35;
-constexpr double kCopySeconds = 18e-9;           // of a producer, for each box that it asks the copy engine for
+/// How much longer a tile of vectors that begin between words takes, in blocks of two warpgroups, the more the longer
+/// it is along the fastest axis, where tokens that follow each other are aligned differently: all are copied as the
+/// worst.
+constexpr double kAlongFastest = 0.06;
+/// Of a producer, for each box that it asks the copy engine for; forward by the number of warpgroups.
+constexpr std::array kForwardCopySeconds{16e-9, 18e-9};
+constexpr double kBackwardCopySeconds = 18e-9;
 constexpr double kForwardBytesPerSecond = 6e12;  // from the second-level cache, as either was fitted
 constexpr double kBackwardBytesPerSecond = 5e12;
 constexpr double kAddedBytesPerSecond = 2.5e12;  // to floats there
@@ -219,6 +225,7 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
       places_(kMultiprocessors * size.blocks),
       warpgroups_(size.warpgroups),
       row_tensors_(is_forward(method) ? 1 : 2),
+      aligned_to_words_(!is_forward(method) || size.warpgroups == 1 || copies_of(grid).alignment >= 4),
       idle_loss_(is_forward(method) && size.warpgroups == 1 ? kSharedIdleLoss : kIdleLoss),
       launch_seconds_((is_forward(method) ? kForwardLaunchSeconds : kBackwardLaunchSeconds)[size.warpgroups - 1]),
       copy_seconds_(0),
@@ -237,8 +244,9 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
   byte_seconds_ = heads * dims * element / (is_forward(method) ? kForwardBytesPerSecond : kBackwardBytesPerSecond);
   thread_seconds_ = heads * thread_copies(grid, method, size) * kSeconds;
   if (std::ranges::max(grid.dilation) > 1 && thread_seconds_ == 0) {  // else no axis is walked
+    const double copy = is_forward(method) ? kForwardCopySeconds[size.warpgroups - 1] : kBackwardCopySeconds;
     const std::int64_t chunks = ceil_div(joined * grid.dim, kChunk) + ceil_div(joined * grid.dim_v, kChunk);
-    copy_seconds_ = heads * static_cast<double>(chunks) * kCopySeconds / kMultiprocessors;
+    copy_seconds_ = heads * static_cast<double>(chunks) * copy / kMultiprocessors;
   }
   const auto tokens = static_cast<double>(grid.tokens());
   if (!is_forward(method)) {  // delta, of the output and its gradient
@@ -290,7 +298,8 @@ CostModel::Tile CostModel::tile(const PerAxis<std::int64_t>& shape) const {
   const std::int64_t volume = shape[0] * shape[1] * shape[2];
   const int copies = copy_seconds_ > 0 ? TileShape(shape, grid_.dilation).copies : 1;
   return {static_cast<double>(volume), static_cast<double>(ceil_div(extra_kv_, volume)),
-          copies > 1 ? static_cast<double>(copies) : 0, volume == columns_};
+          copies > 1 ? static_cast<double>(copies) : 0, volume == columns_,
+          aligned_to_words_ ? 0 : kAlongFastest * (1 - 1 / static_cast<double>(shape[2]))};
 }
 
 double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, double idling, bool shared) const {
@@ -309,7 +318,7 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   const double both = std::max(work.visited - work.loaded, 0.0);
   const double lonely = lone * costs.lone + std::min(lone, 2 * both) * costs.between;
   const double empty = empty_rows(work.rows) * (unmasked * costs.empty + (visited - unmasked) * costs.empty_masked);
-  const double tiles = visited * (shared ? costs.tile - costs.shared : costs.tile);
+  const double tiles = visited * (shared ? costs.tile - costs.shared : costs.tile) * (1 + tile.longer);
   const double busy = tiles + masks + lonely + work.items * costs.item - empty;
   double seconds = std::max(std::max(busy, copies) * idling, bytes);
   if (spill_seconds_ > 0) {

@@ -68,6 +68,7 @@ class CostModel {
     double extra;   ///< such tiles hold the extra tokens, where rows are queries
     double copies;  ///< boxes by which the copy engine fills it, where those take time: where it is walked
     bool full;      ///< else columns are left over, and masked
+    double longer;  ///< the part of its time that it takes more since its rows are not aligned to words
   };
   [[nodiscard]] Tile tile(const PerAxis<std::int64_t>& shape) const;
 
@@ -145,8 +146,9 @@ class CostModel {
   const Problem& grid_;
   std::int64_t columns_, extra_kv_;
   double places_, warpgroups_;
-  double row_tensors_;  ///< that each box keeps
-  double idle_loss_;    ///< how much of the time is lost in which the last blocks work
+  double row_tensors_;     ///< that each box keeps
+  bool aligned_to_words_;  ///< or of no importance
+  double idle_loss_;       ///< how much of the time is lost in which the last blocks work
   double launch_seconds_;
   double copy_seconds_;        ///< of one copy for each tensor and chunk, for all heads and batch entries
   double thread_seconds_ = 0;  ///< of a tile of each tensor that threads copy, likewise; 0 where the copy engine does
