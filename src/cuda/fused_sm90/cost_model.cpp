@@ -28,7 +28,7 @@ constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
     {0.273, 0.117, 0.389},  // 64x1
     {0.527, 0.114, 1.265},  // 64x2
     {0.651, 0.103, 1.258},  // 96x2
-    {0.757, 0.114, 1.745},  // 128x2
+    {0.726, 0.180, 1.930},  // 128x2
     {0.814, 0.091, 2.727},  // 192x2
     {0.831, 0.049, 3.048},  // 256x2
 }};
@@ -56,12 +56,12 @@ constexpr std::array<ClassCosts, kOnePassClasses.size()> kOnePassCosts{{
 }};
 
 /// The part of forward masks that is for each axis along which a tile is masked. Backward it made choices worse.
-constexpr double kAxisMask = 0.36;
+constexpr double kAxisMask = 0.27;
 /// Masks of tiles that are masked since rows of the box hold no token, and for nothing else, as a share of `mask`: in
 /// one backward pass, where rows are summed over.
 constexpr double kGapMask = 0.5;
 /// What a tile that one warpgroup of two needs takes more, as a share of `tile`: no other keeps the tensor cores busy.
-constexpr double kLone = 0.45;
+constexpr double kLone = 0.49;
 /// Backward with two stages: less, but more for those before and behind tiles that both need, since the stage of such a
 /// tile is free only when both are done with it.
 constexpr double kLoneBackward = 0.27;
@@ -86,9 +86,9 @@ constexpr double kSharedIdleLoss = 0.4;
 constexpr std::array kForwardLaunchSeconds{15.8e-6, 16.4e-6};
 constexpr std::array kBackwardLaunchSeconds{5.3e-6, 10.2e-6};
 constexpr double kSmallLaunchSeconds = 4e-6;  // of kernels that do little
-/// Microseconds that the threads of a multiprocessor take to copy a tile of each tensor, forward, by the head dim of a
-/// row, in blocks of one warpgroup, whose one warp that copies is slower than all else. Four of them mostly keep up, so
-/// that tiles are best chosen as for the copy engine; those of all blocks do backward.
+/// Microseconds that the threads of a multiprocessor take to copy a tile of each tensor, by the head dim of a row, in
+/// blocks of one warpgroup, whose one warp that copies is slower than all else; fitted forward. Four of them mostly
+/// keep up, so that tiles are best chosen as for the copy engine.
 constexpr double kCopiesOf32 = 0.95;
 constexpr double kCopiesOf64 = 1.22;
 /// Where words are shifted.
@@ -122,7 +122,7 @@ const ClassCosts& class_costs(Method method, const KernelClass& size) {
 /// Microseconds that threads take to copy a tile of each tensor, where that matters.
 double thread_copies(const Problem& grid, Method method, const KernelClass& size) {
   const Copies copies = copies_of(grid);
-  if (copies.by_copy_engine || !is_forward(method) || size.warpgroups > 1) return 0;
+  if (copies.by_copy_engine || size.warpgroups > 1) return 0;
   const double aligned = joined_heads(method) * size.dim <= 32 ? kCopiesOf32 : kCopiesOf64;
   return copies.alignment < 4 ? aligned * kShifted : aligned;
 }
