@@ -61,10 +61,11 @@ constexpr double kAxisMask = 0.27;
 /// one backward pass, where rows are summed over.
 constexpr double kGapMask = 0.5;
 /// What a tile that one warpgroup of two needs takes more, as a share of `tile`: no other keeps the tensor cores busy.
-constexpr double kLone = 0.49;
+constexpr double kLoneForward = 0.49;
+constexpr double kLoneBackward = 0.45;
 /// Backward with two stages: less, but more for those before and behind tiles that both need, since the stage of such a
 /// tile is free only when both are done with it.
-constexpr double kLoneBackward = 0.27;
+constexpr double kLoneOfTwo = 0.27;
 constexpr double kLoneBetween = 0.315;
 /// Masks of tiles that leave columns over take this much longer: one more word to look up. It hardly does more than to
 /// decide between tilings that are equal otherwise.
@@ -270,6 +271,7 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
   const bool two_stages_backward = !is_forward(method) && size.warpgroups == 2 && size.stages == 2;
   const bool sparse_backward = two_stages_backward && method == Method::backward;
   const bool power_binds = method == Method::forward && size.dim >= kLeastDimOfPower;
+  const double lone = is_forward(method) ? kLoneForward : (two_stages_backward ? kLoneOfTwo : kLoneBackward);
   PassCosts* next = passes_.data();
   for (const RowKind rows : passes) {
     // The query heads that share a head of keys make one item where keys are kept.
@@ -285,7 +287,7 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
                .axis = mask * axis_part,
                .gap = method == Method::backward_one_pass ? mask * kGapMask : 0,
                .item = item,
-               .lone = tile * (two_stages_backward ? kLoneBackward : kLone),
+               .lone = tile * lone,
                .between = two_stages_backward ? tile * kLoneBetween : 0,
                .empty = power_binds ? tile * kEmptyRows : (sparse_backward ? tile * kEmptyRowsBackward : 0),
                .empty_masked = sparse_backward ? tile * kEmptyRowsBackward : 0,
