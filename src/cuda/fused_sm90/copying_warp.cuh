@@ -184,10 +184,10 @@ class CopyingWarp {
     return reinterpret_cast<const std::uint8_t*>(static_cast<const Element*>(from.data) + element);
   }
 
-  /// What is copied where no token is: zeros. Forward, where it matters, of each row others: a line of the second-level
-  /// cache that all warps of the device read is read by one after the other.
+  /// What is copied where no token is: zeros, of each row others, since a line of the second-level cache that all warps
+  /// of the device read is read by one after the other.
   __device__ static const std::uint8_t* no_row(unsigned row) {
-    constexpr unsigned kZeroRows = is_forward(Config::kPass) ? 64 : 1;
+    constexpr unsigned kZeroRows = 64;
     alignas(128) static const std::uint8_t rows[kZeroRows][Config::kChunks * 128] = {};
     return rows[row % kZeroRows];
   }
@@ -291,9 +291,8 @@ class CopyingWarp {
   /// Moves rows to where they are to begin, each lane its own: by the swizzle the same piece of eight rows is in
   /// different banks. (Lanes that share a row would have to wait for each other, which makes the producer spill.)
   __device__ void shift_rows(const OnItsWay& tile, int slot, int first_chunk, int end_chunk) const {
-    constexpr int kPieces = 8;  // of a chunk; of the last one, those of which the head dims of the class take some
-    constexpr int kTaken = (Config::kHeads * Config::kDim * sizeof(Element) - 1) / sizeof(Piece) % kPieces + 1;
-    constexpr int kLastPieces = is_forward(Config::kPass) ? kTaken : kPieces;  // backward it gives nothing
+    constexpr int kPieces = 8;  // of a chunk; of the last one, those of which the head dims of the class take some:
+    constexpr int kLastPieces = (Config::kHeads * Config::kDim * sizeof(Element) - 1) / sizeof(Piece) % kPieces + 1;
     // As registers suffice.
     constexpr int kAtOnce =
         is_forward(Config::kPass) && !kDefers && (Config::kDim <= 64 || Config::kDim >= 192) ? 4 : 2;
