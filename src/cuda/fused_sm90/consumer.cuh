@@ -250,22 +250,28 @@ class Consumer {
     const unsigned begin = lane % kRowLanes * sizeof(Unit);
     const int end = kRotated ? smaller(dim + 1, Config::kDim) : dim;               // of what the row takes
     const int bytes = (end - chunk * kChunk) * static_cast<int>(sizeof(Element));  // from this chunk on
-    auto* const data = static_cast<Element*>(p_.rows[view].data) + chunk * kChunk;
+    // Each lane finds a row, or none where no token is, for all.
+    const unsigned found = first + lane % kRows;
+    long long rows_found = 0;
+    if (is_member(shared_.row_position[found], place.members)) {
+      auto* const data = static_cast<Element*>(p_.rows[view].data) + chunk * kChunk;
+      rows_found = reinterpret_cast<long long>(data + offset_of(place, view, static_cast<int>(found)));
+    }
 #pragma unroll 4
     for (unsigned r = 0; r < kRows; r += 32 / kRowLanes) {
       const unsigned row = first + r + lane / kRowLanes;
-      if (!is_member(shared_.row_position[row], place.members)) continue;
-      Element* const to = data + offset_of(place, view, static_cast<int>(row));
+      auto* const to = reinterpret_cast<Element*>(__shfl_sync(~0U, rows_found, static_cast<int>(row - first)));
 #pragma unroll
       for (unsigned byte = begin; byte < kRowBytes; byte += kRowLanes * sizeof(Unit)) {
-        if (static_cast<int>(byte) >= bytes) continue;
+        const Unit unit = load_shared<Unit>(rows + row * 128 + (byte ^ row % 8 * 16));
+        if (to == nullptr || static_cast<int>(byte) >= bytes) continue;
         int at = static_cast<int>(byte / sizeof(Element));
         if constexpr (kRotated) {
           const int element = rotated_element(chunk * kChunk + at, Config::kDim);
           if (element >= dim) continue;
           at = element - chunk * kChunk;
         }
-        store_global(to + at, load_shared<Unit>(rows + row * 128 + (byte ^ row % 8 * 16)));
+        store_global(to + at, unit);
       }
     }
   }

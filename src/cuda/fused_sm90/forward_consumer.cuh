@@ -37,6 +37,7 @@ class ForwardConsumer : Consumer<Config> {
 
   static constexpr float kMinusInfinity = -__builtin_huge_valf();
   static constexpr float kLowest = -3e38F;  // the bound of a row that has seen nothing: any score moves it
+  static constexpr int kNone = -1;          // for a stage
 
  public:
   __device__ ForwardConsumer(const Parameters& p, SharedMemory<Config>& shared, int warpgroup)
@@ -118,9 +119,11 @@ class ForwardConsumer : Consumer<Config> {
     this->find_visible(true);
     wait_for_products<0>();
     end_scores(0);
-    look(0, adds);
-    soften(0, adds);
-    attend_second(adds);
+    soften_first(0, adds, kNone);
+    if constexpr (kHeads > 1) {
+      begin_second();
+      soften_first(1, adds, kNone);
+    }
 #pragma unroll 1
     for (int t = 1; t < count; ++t) {
       if constexpr (Config::kDim >= 128) warpgroup_ = computed_late(warpgroup_);  // registers are few
@@ -134,11 +137,11 @@ class ForwardConsumer : Consumer<Config> {
       this->find_visible(false);
       wait_for_products<1>();
       end_scores(0);
-      look(0, true);
-      wait_for_products<0>();
-      end_output(kLastHead, multiplied);
-      soften(0, true);
-      attend_second(true);
+      soften(0, multiplied);
+      if constexpr (kHeads > 1) {
+        begin_second();
+        soften(1, kNone);
+      }
     }
     const int multiplied = begin_output(kLastHead, false);
     if (concluded != nullptr) {
@@ -150,43 +153,27 @@ class ForwardConsumer : Consumer<Config> {
       }
       conclude(place);
     }
-    wait_for_products<0>();
-    end_output(kLastHead, multiplied);
+    end_output(multiplied);
   }
 
-  /// The same tile for the second head, if there are two, and the product of the first.
-  __device__ void attend_second(bool adds) {
-    if constexpr (kHeads > 1) {
-      take_turn(1);
-      begin_scores(1);
-      const int multiplied = begin_output(0, false);
-      give_turn();
-      wait_for_products<1>();
-      end_scores(1);
-      look(1, adds);
-      wait_for_products<0>();
-      end_output(0, multiplied);
-      soften(1, adds);
-    }
+  /// The scores of the same tile for the second head, and the product of the first.
+  __device__ void begin_second() {
+    take_turn(1);
+    begin_scores(1);
+    begin_output(0, false);
+    give_turn();
+    wait_for_products<1>();
+    end_scores(1);
   }
 
   __device__ void begin_scores(int head) { Base::begin_scores(scores_, 0, shared_.key[ring_.stage], false, head); }
 
-  /// The scores are there, those that a row is not to see at -inf.
+  /// The scores are there, but for masks.
   __device__ void end_scores(int head) {
     pin(scores_);
     if (head == kLastHead) {
       release_columns(shared_.key_empty[ring_.stage]);
       ring_.advance();
-    }
-    if (!TileNote::touched(what_)) return;
-    if ((what_ & TileNote::kSigned) != 0) {
-#pragma unroll
-      for (float& s : scores_) s *= p_.sign;
-    }
-#pragma unroll
-    for (int s = 0; s < kScores; ++s) {
-      if (!this->sees(s)) scores_[s] = kMinusInfinity;
     }
   }
 
@@ -200,22 +187,72 @@ class ForwardConsumer : Consumer<Config> {
     return values.stage;
   }
 
-  __device__ void end_output(int head, int stage) {
-    pin(output_[head]);
-    if (head == kLastHead) release_columns(shared_.value_empty[stage]);
+  /// The product of weights that is on its way is done. It took values of that stage, if it was the last to take them.
+  __device__ void end_output(int stage) {
+    wait_for_products<0>();
+#pragma unroll
+    for (int head = 0; head < kHeads; ++head) pin(output_[head]);
+    if (stage != kNone) release_columns(shared_.value_empty[stage]);
   }
 
-  /// Looks for larger scores before exponentials are computed, where that is the time for it. `adds`: there are bounds
-  /// already.
-  __device__ void look(int head, bool adds) {
-    if (!kLooksLater || !adds) find_bounds(head, kSlack);
+  /// Scores become weights: exponentials, as operands of the next product, when that of the weights before is done,
+  /// which took values of the stage `multiplied`. Of a tile that follows another.
+  __device__ void soften(int head, int multiplied) {
+    if constexpr (!kLooksLater) {
+      soften_first(head, true, multiplied);
+    } else {
+      soften_and_look(head, multiplied);
+    }
   }
 
-  /// Moves the bounds that are more than `slack` below the largest score of their row. It is rare: moves_ says whether
-  /// one does for some row of the warp, and O is to be rescaled.
-  __device__ void find_bounds(int head, float slack) {
+  /// Looks for larger scores first, as it must where rows have no bounds yet. `adds`: O holds something already.
+  __device__ void soften_first(int head, bool adds, int multiplied) {
+    float sum[2];
+    mask_scores();
+    const bool moves = find_bounds(head, kSlack);
+    end_output(multiplied);
+    if (moves && adds) rescale(head);
+    take_weights(head, sum);
+    add(head, sum);
+  }
+
+  /// Looks for larger scores when exponentials have been computed, which then are computed once more. It is rare.
+  __device__ void soften_and_look(int head, int multiplied) {
+    static_assert(Config::kColumns / 4 < kMostWeight, "of weights up to 1, relative to bounds just found");
+    float sum[2];
+    mask_scores();
+    end_output(multiplied);
+    take_weights(head, sum);
+    if (__any_sync(~0U, fmaxf(sum[0], sum[1]) > kMostWeight)) {
+      find_bounds(head, 0);
+      rescale(head);
+      take_weights(head, sum);
+    }
+    add(head, sum);
+  }
+
+  __device__ void add(int head, const float (&sum)[2]) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) sum_[head][i] += sum[i];
+  }
+
+  /// Those that a row is not to see become -inf.
+  __device__ void mask_scores() {
+    if (!TileNote::touched(what_)) return;
+    if ((what_ & TileNote::kSigned) != 0) {
+#pragma unroll
+      for (float& s : scores_) s *= p_.sign;
+    }
+#pragma unroll
+    for (int s = 0; s < kScores; ++s) {
+      if (!this->sees(s)) scores_[s] = kMinusInfinity;
+    }
+  }
+
+  /// Moves the bounds that are more than `slack` below the largest score of their row. It is rare: true where it
+  /// happens for some row of the warp, and O is to be rescaled.
+  __device__ bool find_bounds(int head, float slack) {
     float largest[2];  // of this thread's columns
-    bool beyond = false;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float even = scores_[2 * i];  // two chains, for half the latency
@@ -226,10 +263,13 @@ class ForwardConsumer : Consumer<Config> {
         odd = fmaxf(odd, scores_[s + 1]);
       }
       largest[i] = fmaxf(even, odd);
-      beyond = beyond || fmaf(largest[i], p_.log2_scale, -bound_[head][i]) > slack;
     }
-    moves_ = __any_sync(~0U, beyond);
-    if (moves_) move_bounds(head, largest, slack);
+    bool beyond = false;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) beyond = beyond || fmaf(largest[i], p_.log2_scale, -bound_[head][i]) > slack;
+    const bool moves = __any_sync(~0U, beyond);
+    if (moves) move_bounds(head, largest, slack);
+    return moves;
   }
 
   /// What was summed up before is to be multiplied by shrink_.
@@ -243,23 +283,6 @@ class ForwardConsumer : Consumer<Config> {
       sum_[head][i] *= shrink_[i];
       if (moved > 0) bound_[head][i] = all;
     }
-  }
-
-  /// Scores become weights: exponentials, as operands of the next product. `adds`: O holds something already.
-  __device__ void soften(int head, bool adds) {
-    float sum[2];
-    if (!kLooksLater && moves_ && adds) rescale(head);
-    take_weights(head, sum);
-    if constexpr (kLooksLater) {
-      static_assert(Config::kColumns / 4 < kMostWeight, "of weights up to 1, relative to bounds just found");
-      if (__any_sync(~0U, fmaxf(sum[0], sum[1]) > kMostWeight)) {
-        find_bounds(head, 0);
-        if (adds) rescale(head);
-        take_weights(head, sum);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < 2; ++i) sum_[head][i] += sum[i];
   }
 
   __device__ void take_weights(int head, float (&sum)[2]) {
@@ -324,7 +347,6 @@ class ForwardConsumer : Consumer<Config> {
     });
   }
 
-  bool moves_;            // a bound of the warp, at the last tile
   bool started_[kHeads];  // O holds something of the work item
   float scores_[kScores];
   std::uint32_t weights_[kScores / 2];
