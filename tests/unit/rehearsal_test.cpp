@@ -34,6 +34,12 @@ TEST(Rehearsal, MeetsEveryKernelOfHopper) {
   }
 }
 
+TEST(Rehearsal, MeetsVolumes) {
+  const Problem problem = rehearsed_volume(kGpu);
+  EXPECT_EQ(validate(problem, Operation::forward).reason(), "");
+  expect_planned_on_hopper(cuda::sm90::forward_supports(padded_to_rank_3(problem)));
+}
+
 // Whether it fails depends on what looks for the device.
 TEST(Rehearsal, FailsSilently) { EXPECT_NO_THROW(rehearse_plans({DeviceType::cuda, 1 << 20})); }
 
