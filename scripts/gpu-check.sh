@@ -170,7 +170,7 @@ bench() {  # bench NAME SUITE OPTION...: in one process, as each measures the ro
 # Masked tiles beside whole ones, along one axis, along some of three and along all: forced, and as many for each work
 # item.
 bench_masked_tiles() {  # bench_masked_tiles DTYPE
-  local forced=(--dtype "$1" --forward --backend fused --tile-rows 64 --tile-columns 128)
+  local forced=(--dtype "$1" --forward --backend fused --tile-rows 64 --tile-columns 128 --rounds 3)
   bench "forced-$1" partial "${forced[@]}" --tile-query 1x64 --tile-key 1x128 --tile-block 2x1 &&
     bench "forced-3d-$1" partial_3d "${forced[@]}" --tile-query 64x1x1 --tile-key 4x4x8 --tile-block 1x2x1 &&
     bench "forced-cubes-$1" partial_cubes "${forced[@]}" --tile-query 4x4x4 --tile-key 4x4x8 --tile-block 1x1x2
