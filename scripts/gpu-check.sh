@@ -267,9 +267,10 @@ small_problems() {
 # Of each problem of the headline suite the first launches: forward passes, then all kernels of backward passes, whose
 # process begins with a forward pass. profile_table.py prints what comes of it.
 profiles() {
-  local name pass
+  local problem name pass
   rm -f "$work/profiles.csv"
-  for name in 1d_32k 2d_flux 3d_hunyuan 2d_nat 2d_dinat 2d_128 3d_16; do
+  for problem in headline/{1d_32k,2d_flux,3d_hunyuan,2d_nat,2d_dinat,2d_128,3d_16} dense/dense_{32,64,96,128,192,256}; do
+    name=${problem#*/}
     for pass in 'forward:fused_kernel.*Pass.[01]' 'backward:fused_kernel.*Pass.[2-6]|delta_kernel|round_kernel'; do
       echo "# $name ${pass%%:*}" >>"$work/profiles.csv"
       limited ncu --csv --print-units base --clock-control none --kernel-name-base demangled \
@@ -284,7 +285,7 @@ profiles() {
           dram__bytes.sum,lts__t_bytes.sum,
           smsp__warps_active.avg.per_cycle_active,smsp__warps_eligible.avg.per_cycle_active,
           sm__cycles_elapsed.avg.per_second')" \
-        "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/headline.json --only "$name" \
+        "$build/cli/vicinal" bench --device cuda --suite "benchmarks/suites/${problem%/*}.json" --only "$name" \
         "--${pass%:*}" --dtype fp16 --seconds 0.001 --repetitions 1 >>"$work/profiles.csv" || return
     done
   done
