@@ -14,7 +14,7 @@
 #   --steps "A B"     these steps only, of: build unit kernels hopper-1 to hopper-7 far-apart sweep sweep-hopper python
 #                     memcheck racecheck synccheck initcheck first-plans benchmark benchmark-bf16 overhead peers;
 #                     and, where they are named only: sweep-long tilings-forward tilings-backward ragged small-problems
-#                     profiles training
+#                     profiles-headline profiles-dense training
 #   --fresh           forget what passed before
 #
 # Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, matplotlib, pytest, nanobind and nanobind-backend, but no
@@ -57,7 +57,7 @@ sources=$(find CMakeLists.txt benchmarks bindings cli cmake include python scrip
           LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 if [[ $fresh == yes || $(cat "$work/sources" 2>/dev/null) != "$sources" ]]; then
   rm -rf "$work"/steps "$work"/{bench,overhead,peers,tilings,small}-*.json "$work"/{ragged*,first-plans,training}.json \
-    "$work"/{peers.png,profiles.csv}
+    "$work"/peers.png "$work"/profiles-*.csv
   echo "$sources" >"$work/sources"
 fi
 
@@ -264,15 +264,16 @@ small_problems() {
   done
 }
 
-# Of each problem of the headline suite the first launches: forward passes, then all kernels of backward passes, whose
-# process begins with a forward pass. profile_table.py prints what comes of it.
-profiles() {
-  local problem name pass
-  rm -f "$work/profiles.csv"
-  for problem in headline/{1d_32k,2d_flux,3d_hunyuan,2d_nat,2d_dinat,2d_128,3d_16} dense/dense_{32,64,96,128,192,256}; do
-    name=${problem#*/}
+# Of each problem the first launches: forward passes, then all kernels of backward passes, whose process begins with a
+# forward pass. profile_table.py prints what comes of it.
+profiles() {  # profiles SUITE PROBLEM...
+  local suite=$1 name pass
+  local file=$work/profiles-$suite.csv
+  shift
+  rm -f "$file"
+  for name; do
     for pass in 'forward:fused_kernel.*Pass.[01]' 'backward:fused_kernel.*Pass.[2-6]|delta_kernel|round_kernel'; do
-      echo "# $name ${pass%%:*}" >>"$work/profiles.csv"
+      echo "# $name ${pass%%:*}" >>"$file"
       limited ncu --csv --print-units base --clock-control none --kernel-name-base demangled \
         --kernel-name "regex:${pass#*:}" --launch-count 6 --metrics "$(tr -d ' \n' <<<'
           gpu__time_duration.sum,
@@ -285,8 +286,8 @@ profiles() {
           dram__bytes.sum,lts__t_bytes.sum,
           smsp__warps_active.avg.per_cycle_active,smsp__warps_eligible.avg.per_cycle_active,
           sm__cycles_elapsed.avg.per_second')" \
-        "$build/cli/vicinal" bench --device cuda --suite "benchmarks/suites/${problem%/*}.json" --only "$name" \
-        "--${pass%:*}" --dtype fp16 --seconds 0.001 --repetitions 1 >>"$work/profiles.csv" || return
+        "$build/cli/vicinal" bench --device cuda --suite "benchmarks/suites/$suite.json" --only "$name" \
+        "--${pass%:*}" --dtype fp16 --seconds 0.001 --repetitions 1 >>"$file" || return
     done
   done
 }
@@ -335,7 +336,8 @@ study tilings-forward 300 tilings forward || failed=1
 study tilings-backward 500 tilings backward || failed=1
 study ragged 200 ragged || failed=1
 study small-problems 150 small_problems || failed=1
-study profiles 300 profiles || failed=1
+study profiles-dense 200 profiles dense dense_{32,64,96,128,192,256} || failed=1
+study profiles-headline 300 profiles headline 1d_32k 2d_flux 3d_hunyuan 2d_nat 2d_dinat 2d_128 3d_16 || failed=1
 study training 250 training || failed=1
 write_record || failed=1
 exit $failed

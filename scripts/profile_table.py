@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints what ncu found of each kernel, from the file that gpu-check.sh's step `profiles` leaves.
+"""Prints what ncu found of each kernel, from the file that one of gpu-check.sh's steps `profiles` leaves.
 
 usage: scripts/profile_table.py [FILE]
 
@@ -40,7 +40,7 @@ def short_name(kernel: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", nargs="?", type=Path, default=Path("build/gpu-check/profiles.csv"))
+    parser.add_argument("file", nargs="?", type=Path, default=Path("build/gpu-check/profiles-headline.csv"))
     file = parser.parse_args().file
 
     print(f"{'':<24}" + "".join(f"{name:>9}" for name in COLUMNS))

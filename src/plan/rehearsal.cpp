@@ -1,5 +1,6 @@
 #include "plan/rehearsal.h"
 
+#include <array>
 #include <exception>
 
 #include "plan/plan_cache.h"
@@ -18,16 +19,21 @@ Problem rehearsed_problem(const Device& device) {
   return problem;
 }
 
-Problem rehearsed_volume(const Device& device) {
-  Problem problem;
-  problem.rank = 3;
-  problem.layout = {24, 40, 64};
-  problem.window = {13, 18, 20};
-  problem.heads = problem.heads_kv = 16;
-  problem.dim = problem.dim_v = 128;
-  problem.dtype = DType::fp16;
-  problem.device = device;
-  return problem;
+std::array<Problem, 2> rehearsed_volumes(const Device& device) {
+  Problem large;
+  large.rank = 3;
+  large.layout = {24, 40, 64};
+  large.window = {13, 18, 20};
+  large.heads = large.heads_kv = 16;
+  large.dim = large.dim_v = 128;
+  large.dtype = DType::fp16;
+  large.device = device;
+  Problem small = large;
+  small.batch = 2;
+  small.layout = {16, 36, 40};
+  small.window = {9, 12, 14};
+  small.dim = small.dim_v = 64;
+  return {large, small};
 }
 
 bool rehearse_plans(const Device& device) noexcept {
@@ -36,7 +42,7 @@ bool rehearse_plans(const Device& device) noexcept {
     for (const Operation operation : {Operation::forward, Operation::backward}) {
       make_plan(forgotten, rehearsed_problem(device), operation);
     }
-    make_plan(forgotten, rehearsed_volume(device), Operation::forward);
+    for (const Problem& volume : rehearsed_volumes(device)) make_plan(forgotten, volume, Operation::forward);
     return true;
   } catch (const std::exception&) {
     return false;

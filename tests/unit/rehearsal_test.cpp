@@ -35,9 +35,10 @@ TEST(Rehearsal, MeetsEveryKernelOfHopper) {
 }
 
 TEST(Rehearsal, MeetsVolumes) {
-  const Problem problem = rehearsed_volume(kGpu);
-  EXPECT_EQ(validate(problem, Operation::forward).reason(), "");
-  expect_planned_on_hopper(cuda::sm90::forward_supports(padded_to_rank_3(problem)));
+  for (const Problem& problem : rehearsed_volumes(kGpu)) {
+    EXPECT_EQ(validate(problem, Operation::forward).reason(), "");
+    expect_planned_on_hopper(cuda::sm90::forward_supports(padded_to_rank_3(problem)));
+  }
 }
 
 // Whether it fails depends on what looks for the device.

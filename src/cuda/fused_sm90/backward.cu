@@ -57,15 +57,19 @@ Parameters over_keys(const Problem& grid, const Tiling& tiling, const BackwardVi
 
 void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t, const Execution& execution) {
   const View delta = delta_view(grid, execution.workspace);
-  compute_delta(grid, t, delta, execution.stream);
+  Parameters keys = over_keys(grid, tiling, t);
+  keys.statistics[0] = t.logsumexp;
+  keys.statistics[1] = delta;
+  const std::size_t instance = instance_of(kBackwardClasses, grid, keys.grid.warpgroups);
+  const KernelClass& size = kBackwardClasses[instance];
+  const auto dealing = [&](const Parameters& p, RowKind rows) {
+    return dealing_of(grid, tiling, p.grid, Method::backward, size, rows);
+  };
+  const Passes& passes = (grid.dtype == DType::fp16 ? kFp16 : kBf16)[instance];
 
-  if (grid.extra_kv > 0) {
-    void* partial = static_cast<std::byte*>(execution.workspace) + delta_bytes(grid);
-    compute_extra_gradients(grid, t, delta, partial, execution.stream);
-  }
-
+  const View output = may_make_delta(size) && !t.grad_logsumexp ? t.output : View{};
   Parameters queries = parameters_of(grid, tiling, RowKind::queries,
-                                     {.row = {t.query, t.grad_output},
+                                     {.row = {t.query, t.grad_output, output},
                                       .key = t.key,
                                       .value = t.value,
                                       .extra_key = t.extra_key,
@@ -74,16 +78,14 @@ void backward(const Problem& grid, const Tiling& tiling, const BackwardViews& t,
   queries.rows[1] = t.logsumexp;
   queries.rows[2] = delta;
   queries.stored_bytes = stored_bytes(t.grad_query, grid.dim);
-
-  Parameters keys = over_keys(grid, tiling, t);
-  keys.statistics[0] = t.logsumexp;
-  keys.statistics[1] = delta;
-  const std::size_t instance = instance_of(kBackwardClasses, grid, queries.grid.warpgroups);
-  const auto dealing = [&](const Parameters& p, RowKind rows) {
-    return dealing_of(grid, tiling, p.grid, Method::backward, kBackwardClasses[instance], rows);
-  };
-  const Passes& passes = (grid.dtype == DType::fp16 ? kFp16 : kBf16)[instance];
+  if (!queries.makes_delta) compute_delta(grid, t, delta, execution.stream);
   (*passes.over_queries)(grid, queries, dealing(queries, RowKind::queries), execution.stream);
+
+  if (grid.extra_kv > 0) {
+    void* partial = static_cast<std::byte*>(execution.workspace) + delta_bytes(grid);
+    compute_extra_gradients(grid, t, delta, partial, execution.stream);
+  }
+
   const Dealing of_keys = dealing(keys, RowKind::keys);
   for (const Launch* launch : passes.over_keys) {
     if (launch != nullptr) (*launch)(grid, keys, of_keys, execution.stream);

@@ -51,6 +51,7 @@ struct KernelConfig {
   static constexpr RowKind kRows = rows_of(kPass);
   /// Vectors of each row that are kept: those of head dim, and those of value dim where dP is computed.
   static constexpr int kRowTensors = is_forward(kPass) || kPass == Pass::grad_value ? 1 : 2;
+  static constexpr bool kMayMakeDelta = kPass == Pass::grad_query && may_make_delta(kClass);
   /// Whether columns, which are queries, come with their logsumexp and delta.
   static constexpr bool kHasStatistics = kRows == RowKind::keys;
   static constexpr bool kSumsQueries = kPass == Pass::gradients;
@@ -133,7 +134,8 @@ struct SharedMemory {
   using RowBox = std::uint8_t[Config::kChunks][kWarpgroupRows][kRowBytes];
   using ColumnTile = std::uint8_t[Config::kChunks][Config::kColumns][kRowBytes];
 
-  alignas(1024) RowBox row[Config::kRowStages][Config::kRowTensors][Config::kWarpgroups];
+  /// Rows of which delta is made lie behind the others.
+  alignas(1024) RowBox row[Config::kRowStages][Config::kRowTensors + Config::kMayMakeDelta][Config::kWarpgroups];
   ColumnTile key[Config::kStages];
   ColumnTile value[Config::kStages];
   /// Rows on their way out, each warp its own. Before that, where sums of dQ are in memory, dS^T: of each chunk of

@@ -56,6 +56,10 @@ inline constexpr std::array kBackwardClasses{
     KernelClass{256, 2, 32, 2, 1, 1},
 };
 
+/// Whether the pass over queries of a class has room for rows of the output, of which it makes delta; else a kernel of
+/// its own does (docs/decisions/0086).
+constexpr bool may_make_delta(const KernelClass& size) { return size.dim <= 64; }
+
 /// Of the backward kernel that makes one pass, over key boxes. The product of a tile's gradients of scores with the
 /// keys of both boxes is cut into blocks of 64 queries x 64 elements of the head dim, one for each warpgroup.
 inline constexpr std::array kOnePassClasses{

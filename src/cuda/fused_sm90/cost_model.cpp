@@ -110,6 +110,8 @@ constexpr double kCacheBytes = 50e6;
 constexpr double kMemoryBytesPerSecond = 2.5e12;
 /// Of what the passes backward read and write at least: the part of it that is not hidden behind products.
 constexpr double kRowBytesPerSecond = 7.5e12;
+/// Of what delta takes in a kernel of its own: what it takes in the pass over queries (docs/decisions/0086).
+constexpr double kDeltaWithRows = 0.7;
 constexpr double kExtraMultiplyAddsPerSecond = 1e13;  // gradients of extra tokens, without matrix products: an estimate
 
 const ClassCosts& class_costs(Method method, const KernelClass& size) {
@@ -250,11 +252,15 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
     copy_seconds_ = heads * static_cast<double>(chunks) * copy / kMultiprocessors;
   }
   const auto tokens = static_cast<double>(grid.tokens());
-  if (!is_forward(method)) {  // delta, of the output and its gradient
-    aside_seconds_ = 2 * tokens * heads * static_cast<double>(grid.dim_v) * element / kMemoryBytesPerSecond;
+  if (!is_forward(method)) {
     // Q, K, V and dO in each pass; dQ in the first of two; dK and dV in the last.
     const double row_tensors = method == Method::backward ? 11 : 6;
     aside_seconds_ += row_tensors / 2 * tokens * heads * dims * element / kRowBytesPerSecond;
+    // Delta, of the output and its gradient.
+    const bool with_rows =
+        method == Method::backward && may_make_delta(size) && copy_seconds_ == 0 && copies_of(grid).by_copy_engine;
+    aside_seconds_ += (with_rows ? kDeltaWithRows : 1) * 2 * tokens * heads * static_cast<double>(grid.dim_v) *
+                      element / kMemoryBytesPerSecond;
   }
   if (method == Method::backward) {
     const bool keys_twice = products_over_keys(method, size) == 5;  // a kernel each for dK and dV

@@ -27,7 +27,7 @@ constexpr std::array<const Launch*, kForwardPairsClasses.size()> kPairsBf16{&kFo
 Parameters forward_parameters(const Problem& grid, const Tiling& tiling, const ForwardViews& t, int joined_heads) {
   Parameters p = parameters_of(
       grid, tiling, RowKind::queries,
-      {.row = {t.query, {}}, .key = t.key, .value = t.value, .extra_key = t.extra_key, .extra_value = t.extra_value},
+      {.row = {t.query}, .key = t.key, .value = t.value, .extra_key = t.extra_key, .extra_value = t.extra_value},
       joined_heads);
   p.rows[0] = t.output;
   p.rows[1] = t.logsumexp;

@@ -17,7 +17,7 @@ template <class Config>
 class GradQueryConsumer : Consumer<Config> {
   using Base = Consumer<Config>;
   using Base::kScores, Base::kSums;
-  using Base::p_, Base::shared_, Base::warpgroup_, Base::row_ring_, Base::ring_;
+  using Base::p_, Base::shared_, Base::warpgroup_, Base::lane_, Base::row_ring_, Base::ring_;
   using Base::what_, Base::release;
   using typename Base::Element, typename Base::Place;
 
@@ -52,10 +52,49 @@ class GradQueryConsumer : Consumer<Config> {
       const int r = this->row(i);
       const bool is_query = Base::is_member(shared_.row_position[r], place.members);
       logsumexp_[i] = is_query ? static_cast<const float*>(p_.rows[1].data)[this->offset_of(place, 1, r)] * kLog2E : 0;
-      delta_[i] = is_query ? static_cast<const float*>(p_.rows[2].data)[this->offset_of(place, 2, r)] : 0;
+      float* const delta = static_cast<float*>(p_.rows[2].data) + this->offset_of(place, 2, r);
+      if (Config::kMayMakeDelta && p_.makes_delta) {
+        delta_[i] = delta_of(r);  // in rows without a token of zeros
+        if (is_query && lane_ % 4 == 0) *delta = delta_[i];
+      } else {
+        delta_[i] = is_query ? *delta : 0;
+      }
     }
 #pragma unroll
     for (float& g : grad_query_) g = 0;
+  }
+
+  /// rowsum(dO O) of a row, which four lanes share: as delta.cu adds up, so that bits do not depend on who does.
+  __device__ float delta_of(int row) const {
+    constexpr int kPieces = Config::kDim / 8;  // of 16 bytes; behind the value dim they hold zeros
+    float sum = 0;
+    if constexpr (Config::kMayMakeDelta) {
+      const auto& boxes = shared_.row[row_ring_.stage];
+      const std::uint32_t gradient = shared_address(&boxes[1][warpgroup_][0][row][0]);
+      const std::uint32_t output = shared_address(&boxes[2][warpgroup_][0][row][0]);
+      static_assert(Config::kChunks == 1);
+#pragma unroll
+      for (int piece = 0; piece < kPieces; piece += 4) {
+        const int at = ((piece + lane_ % 4) ^ row % 8) * 16;
+        const uint4 o = load_shared_16(output + at);
+        const uint4 g = load_shared_16(gradient + at);
+        float part = 0;
+        add_products(part, o.x, g.x);
+        add_products(part, o.y, g.y);
+        add_products(part, o.z, g.z);
+        add_products(part, o.w, g.w);
+        sum += part;
+      }
+#pragma unroll
+      for (int distance = 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(~0U, sum, distance);
+    }
+    return sum;
+  }
+  __device__ static void add_products(float& sum, std::uint32_t a, std::uint32_t b) {
+    const float2 left = unpacked<Element>(a);
+    const float2 right = unpacked<Element>(b);
+    sum += left.x * right.x;
+    sum += left.y * right.y;
   }
 
   __device__ void attend(int count) {

@@ -92,7 +92,8 @@ Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows
   const std::int64_t column_heads = rows == RowKind::queries ? grid.heads_kv : grid.heads;
   const PerAxis<std::int64_t> extras{1, 1, grid.extra_kv};
   std::array row{Tokens{views.row[0], grid.dim, row_heads, grid.layout, grid.batch},
-                 Tokens{views.row[1], grid.dim_v, row_heads, grid.layout, grid.batch}};
+                 Tokens{views.row[1], grid.dim_v, row_heads, grid.layout, grid.batch},
+                 Tokens{views.row[2], grid.dim_v, row_heads, grid.layout, grid.batch}};
   Tokens key{views.key, grid.dim, column_heads, grid.layout, grid.batch};
   Tokens value{views.value, grid.dim_v, column_heads, grid.layout, grid.batch};
   Tokens extra_key{views.extra_key, grid.dim, column_heads, extras, grid.batch};
@@ -105,8 +106,12 @@ Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows
     *tokens = joined(*tokens, joined_heads);
   }
 
+  // Boxes that are walked take the producer longer than the kernel that makes delta otherwise.
+  p.makes_delta = p.by_copy_engine && row[2].view && takes(row[2]) && p.grid.rows.copies == 1;
+  if (!p.makes_delta) row[2].view = {};
+
   const auto box_of = [](const TileShape& shape) { return std::array{shape.box[0], shape.box[1], shape.box[2]}; };
-  for (int t = 0; t < 2; ++t) p.row[t] = source(row[t], box_of(p.grid.rows), grid.dilation, p.by_copy_engine);
+  for (int t = 0; t < 3; ++t) p.row[t] = source(row[t], box_of(p.grid.rows), grid.dilation, p.by_copy_engine);
   p.key = source(key, box_of(p.grid.columns), grid.dilation, p.by_copy_engine);
   p.value = source(value, box_of(p.grid.columns), grid.dilation, p.by_copy_engine);
   const std::array extra_box{1, 1, p.grid.columns.volume};

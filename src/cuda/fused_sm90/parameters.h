@@ -43,7 +43,7 @@ inline constexpr int kRowViews = 3;
 /// Which tensors these are depends on the pass (block.cuh).
 struct Parameters {
   TiledGrid grid;
-  Source row[2];  ///< of the rows: vectors of head dim, and of value dim where the pass keeps them
+  Source row[3];  ///< of the rows: vectors of head dim, of value dim where the pass keeps them, outputs for delta
   Source key, value, extra_key, extra_value;  ///< of the columns
   View statistics[2];                         ///< of the columns, where they are queries: ColumnStatistics
   View rows[kRowViews];
@@ -55,18 +55,19 @@ struct Parameters {
   float sign;           ///< of the scale: 1, 0 or -1; scores of the forward pass are multiplied by it
   float log2_scale;     ///< |scale| log2(e), or log2(e) where the scale is 0: exp(scale x) = exp2(log2_scale sign x)
   bool by_copy_engine;  ///< else the producer's threads copy
+  bool makes_delta;     ///< the pass over queries, of outputs; else delta is there
   int stored_bytes;     ///< 16, 4 or 2: at a time, of all results; rows begin and end at multiples of them
 };
 
 /// Tensors that a pass reads by tiles; those that it does without have no data.
 struct TileViews {
-  View row[2];
+  View row[3];
   View key, value, extra_key, extra_value;
 };
 
-/// All but the views of single rows and `stored_bytes`. Throws `Error` (system) where the driver refuses a tensor map.
-/// Every `joined_heads` heads, whose vectors follow each other in memory, are one to the kernel, of as many times the
-/// head dim.
+/// All but the views of single rows and `stored_bytes`. Outputs are there for the copy engine alone. Throws `Error`
+/// (system) where the driver refuses a tensor map. Every `joined_heads` heads, whose vectors follow each other in
+/// memory, are one to the kernel, of as many times the head dim.
 Parameters parameters_of(const Problem& grid, const Tiling& tiling, RowKind rows, const TileViews& views,
                          int joined_heads = 1);
 

@@ -140,7 +140,8 @@ class Producer {
       __syncwarp();
     }
     if constexpr (kByCopyEngine) {
-      expect(full, kWarpgroups * p_.grid.rows.volume * (p_.dim + (Config::kRowTensors > 1 ? p_.dim_v : 0)));
+      const int of_value_dim = (Config::kRowTensors > 1 ? 1 : 0) + (makes_delta() ? 1 : 0);
+      expect(full, kWarpgroups * p_.grid.rows.volume * (p_.dim + of_value_dim * p_.dim_v));
     } else {
       copy_rows(item, stage, full);
     }
@@ -149,11 +150,12 @@ class Producer {
 
   __device__ void copy_rows(const WorkItem& item, int stage, Barrier& full) {
     constexpr int kBoxCopiers = kByCopyEngine ? 1 : kWarpgroupRows / kCopiedRows;
+    const int boxes = kBoxes + (makes_delta() ? kWarpgroups : 0);
 #pragma unroll 1
-    for (int box = kByCopyEngine ? 0 : warp() / kBoxCopiers; box < kBoxes;
+    for (int box = kByCopyEngine ? 0 : warp() / kBoxCopiers; box < boxes;
          box += kByCopyEngine ? 1 : kWarps / kBoxCopiers) {
-      const int w = box / Config::kRowTensors;
-      const int t = box % Config::kRowTensors;
+      const int w = box % kWarpgroups;
+      const int t = box / kWarpgroups;
       TileOrigin origin{item.batch, item.head, {}};
       first_row(item, w, origin.token);
       const int dim = t == 0 ? p_.dim : p_.dim_v;
@@ -167,6 +169,8 @@ class Producer {
       }
     }
   }
+
+  __device__ bool makes_delta() const { return Config::kMayMakeDelta && kByCopyEngine && p_.makes_delta; }
 
   /// The token of the first row of a warpgroup's box.
   __device__ void first_row(const WorkItem& item, int warpgroup, int (&token)[3]) const {

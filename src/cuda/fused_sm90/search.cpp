@@ -245,16 +245,17 @@ class Search {
     // Looked at where few tilings are wanted: the others hardly ever hold them; fewer forward where there are many, as
     // plans are waited for. As many of each size, since the bounds of one are farther below what it takes than those of
     // another.
-    const std::size_t most_starts = forward_ && long_axes(members_) > 1 ? 32 : 48;
-    const std::size_t most =
-        count <= kFewTilings ? most_starts / sizes_.size() : std::numeric_limits<std::size_t>::max() / kMostOver;
+    const bool few = count <= kFewTilings;
+    hurries_ = few && forward_ && long_axes(members_) > 1;
+    const std::size_t most_starts = hurries_ ? 32 : 48;
+    const std::size_t most = few ? most_starts / sizes_.size() : std::numeric_limits<std::size_t>::max() / kMostOver;
     std::vector<Start> starts;
     starts.reserve(kMostOver * most_starts);
     for (std::size_t size = 0; size < sizes_.size(); ++size) add_starts(size, most, starts);
     std::ranges::sort(starts, {}, &Start::order);
     Shortlist best(count);
     for (const Start& start : starts) {
-      if (start.least() >= best.limit()) break;
+      if (start.least() >= worth_estimating(best)) break;
       add_tilings(start, best);
     }
     return std::move(best).estimates();
@@ -500,7 +501,7 @@ class Search {
     const bool once = spans_.size() == 1;
     const std::span<const Places> tiles = tiles_.of(size.first_tile, size.end_of_tiles);
     for (auto tile = tiles.begin();; ++tile) {
-      const auto limit = static_cast<float>(best.limit() * (1 + kRounding) - fixed);
+      const auto limit = static_cast<float>(worth_estimating(best) * (1 + kRounding) - fixed);
       if (once) {
         while (tile != tiles.end() && of(0, *tile) >= limit) ++tile;
       } else {
@@ -511,7 +512,16 @@ class Search {
     }
   }
 
+  /// What bounds are to be below. Few tilings take no more than their bound: where a plan is waited for, and a number
+  /// of them is estimated, a bound that promises next to nothing is not followed.
+  [[nodiscard]] double worth_estimating(const Shortlist& best) const {
+    constexpr std::size_t kFirst = 24;  // among which are those that are equal but for what is preferred
+    constexpr double kNextToNothing = 1.02;
+    return hurries_ && estimated_ >= kFirst ? best.limit() / kNextToNothing : best.limit();
+  }
+
   void add_tiling(const Start& start, const Places& tile, const FirstVisits& begin, Shortlist& best) {
+    ++estimated_;
     const Size& size = sizes_[start.size];
     const Shape shape = tiles_.shape(tile);
     const CostModel::Tile costs_of_tile = size.model.tile(shape);
@@ -540,6 +550,8 @@ class Search {
 
   PerAxis<int> members_;
   bool forward_ = true;
+  bool hurries_ = false;
+  std::size_t estimated_ = 0;
   Boxes boxes_;
   Tiles tiles_;
   std::vector<Size> sizes_;
