@@ -1,39 +1,40 @@
 #include "plan/rehearsal.h"
 
 #include <array>
+#include <cstdint>
 #include <exception>
 
 #include "plan/plan_cache.h"
 
 namespace vicinal {
+namespace {
 
-Problem rehearsed_problem(const Device& device) {
+using Tokens = PerAxis<std::int64_t>;
+
+Problem half_precision(const Device& device, int rank, const Tokens& layout, const Tokens& window, std::int64_t heads,
+                       std::int64_t dim) {
   Problem problem;
-  problem.rank = 1;
-  problem.layout = {32768, 1, 1};
-  problem.window = {2048, 1, 1};
-  problem.heads = problem.heads_kv = 2;
-  problem.dim = problem.dim_v = 32;
+  problem.rank = rank;
+  problem.layout = layout;
+  problem.window = window;
+  problem.heads = problem.heads_kv = heads;
+  problem.dim = problem.dim_v = dim;
   problem.dtype = DType::fp16;
   problem.device = device;
   return problem;
 }
 
+}  // namespace
+
+Problem rehearsed_problem(const Device& device) {
+  return half_precision(device, 1, {32768, 1, 1}, {2048, 1, 1}, 2, 32);
+}
+
 std::array<Problem, 2> rehearsed_volumes(const Device& device) {
-  Problem large;
-  large.rank = 3;
-  large.layout = {24, 40, 64};
-  large.window = {13, 18, 20};
-  large.heads = large.heads_kv = 16;
-  large.dim = large.dim_v = 128;
-  large.dtype = DType::fp16;
-  large.device = device;
-  Problem small = large;
-  small.batch = 2;
-  small.layout = {16, 36, 40};
-  small.window = {9, 12, 14};
-  small.dim = small.dim_v = 64;
-  return {large, small};
+  std::array volumes{half_precision(device, 3, {24, 40, 64}, {13, 18, 20}, 16, 128),
+                     half_precision(device, 3, {16, 36, 40}, {9, 12, 14}, 16, 64)};
+  volumes[1].batch = 2;
+  return volumes;
 }
 
 bool rehearse_plans(const Device& device) noexcept {
