@@ -125,16 +125,17 @@ class ForwardConsumer : Consumer<Config> {
       soften_first(1, adds, kNone);
     }
 #pragma unroll 1
-    for (int t = 1; t < count; ++t) {
+    for (int left = count - 1; left > 0; --left) {
       if constexpr (Config::kDim >= 128) warpgroup_ = computed_late(warpgroup_);  // registers are few
       const bool keys = shared_.key_full[ring_.stage].test(ring_.phase);
       const bool values = kHeads == 1 && shared_.value_full[ring_.before().stage].test(ring_.before().phase);
       this->await_keys(keys);
       take_turn(0);
       begin_scores(0);
+      // While these are computed: to begin the next product, which has operands in registers, takes nearly as long.
+      this->find_visible(false);
       const int multiplied = begin_output(kLastHead, values);
       give_turn();
-      this->find_visible(false);
       wait_for_products<1>();
       end_scores(0);
       soften(0, multiplied);
@@ -243,9 +244,18 @@ class ForwardConsumer : Consumer<Config> {
 #pragma unroll
       for (float& s : scores_) s *= p_.sign;
     }
+    // Row by row, in the order of the bits: several of them become predicates at a time.
 #pragma unroll
-    for (int s = 0; s < kScores; ++s) {
-      if (!this->sees(s)) scores_[s] = kMinusInfinity;
+    for (int first = 0; first < kScores; first += 8) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const std::uint32_t visible = this->visible_[i];
+#pragma unroll
+        for (int s = first + 2 * i; s < first + 8 && s < kScores; s += 4) {
+          if ((visible >> (s / 4 * 2) & 1) == 0) scores_[s] = kMinusInfinity;
+          if ((visible >> (s / 4 * 2 + 1) & 1) == 0) scores_[s + 1] = kMinusInfinity;
+        }
+      }
     }
   }
 
