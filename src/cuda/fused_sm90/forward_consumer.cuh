@@ -35,6 +35,10 @@ class ForwardConsumer : Consumer<Config> {
   /// are two stages, or four blocks, registers do not suffice.
   static constexpr bool kGivesRowsEarly = Config::kRowStages == 1 && Config::kBlocks == 1;
 
+  /// What rows see is found while scores are computed, which takes long enough: to begin the next product, which has
+  /// operands in registers, takes nearly as long.
+  static constexpr bool kFindsFirst = Config::kDim >= 128;
+
   static constexpr float kMinusInfinity = -__builtin_huge_valf();
   static constexpr float kLowest = -3e38F;  // the bound of a row that has seen nothing: any score moves it
   static constexpr int kNone = -1;          // for a stage
@@ -132,10 +136,10 @@ class ForwardConsumer : Consumer<Config> {
       this->await_keys(keys);
       take_turn(0);
       begin_scores(0);
-      // While these are computed: to begin the next product, which has operands in registers, takes nearly as long.
-      this->find_visible(false);
+      if constexpr (kFindsFirst) this->find_visible(false);
       const int multiplied = begin_output(kLastHead, values);
       give_turn();
+      if constexpr (!kFindsFirst) this->find_visible(false);
       wait_for_products<1>();
       end_scores(0);
       soften(0, multiplied);
