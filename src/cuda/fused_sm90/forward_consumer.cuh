@@ -35,8 +35,9 @@ class ForwardConsumer : Consumer<Config> {
   /// are two stages, or four blocks, registers do not suffice.
   static constexpr bool kGivesRowsEarly = Config::kRowStages == 1 && Config::kBlocks == 1;
 
-  /// What rows see is found while scores are computed, which takes long enough: to begin the next product, which has
-  /// operands in registers, takes nearly as long.
+  /// What rows see is found before the product of values is begun: a warp waits with that, which has operands in
+  /// registers, until scores are nearly there. At smaller head dims that makes small windows slower
+  /// (docs/decisions/0087).
   static constexpr bool kFindsFirst = Config::kDim >= 128;
 
   static constexpr float kMinusInfinity = -__builtin_huge_valf();
@@ -253,11 +254,10 @@ class ForwardConsumer : Consumer<Config> {
     for (int first = 0; first < kScores; first += 8) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const std::uint32_t visible = this->visible_[i];
 #pragma unroll
         for (int s = first + 2 * i; s < first + 8 && s < kScores; s += 4) {
-          if ((visible >> (s / 4 * 2) & 1) == 0) scores_[s] = kMinusInfinity;
-          if ((visible >> (s / 4 * 2 + 1) & 1) == 0) scores_[s + 1] = kMinusInfinity;
+          if (!this->sees(s)) scores_[s] = kMinusInfinity;
+          if (!this->sees(s + 1)) scores_[s + 1] = kMinusInfinity;
         }
       }
     }
