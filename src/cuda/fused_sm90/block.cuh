@@ -58,6 +58,9 @@ struct KernelConfig {
   /// Whether two warpgroups begin products in turn, so that one multiplies while the other computes exponentials. At
   /// head dim 256 the tensor cores never wait for those anyway.
   static constexpr bool kTakesTurns = is_forward(kPass) && kClass.warpgroups == 2 && kClass.dim < 256;
+  /// Whether tiles that bring some rows their first scores are told apart, where scores are looked through only when
+  /// exponentials have been computed. At head dim 192 registers do not suffice, and there is next to nothing to gain.
+  static constexpr bool kTellsFirsts = kTakesTurns && kClass.dim <= 128;
   /// In the forward pass values are wanted a tile later than keys.
   static constexpr int kValueLag = is_forward(kPass) ? 1 : 0;
   static constexpr int kDim = kClass.dim;  ///< of all vectors in registers and products, zero-padded

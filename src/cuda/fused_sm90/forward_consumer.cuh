@@ -222,11 +222,17 @@ class ForwardConsumer : Consumer<Config> {
     add(head, sum);
   }
 
-  /// Looks for larger scores when exponentials have been computed, which then are computed once more. It is rare.
+  /// Looks for larger scores when exponentials have been computed, which then are computed once more. It is rare, but
+  /// for rows that have seen nothing: tiles that are known to bring them their first scores, which are masked since
+  /// other rows have seen some, are looked through before.
   __device__ void soften_and_look(int head, int multiplied) {
     static_assert(Config::kColumns / 4 < kMostWeight, "of weights up to 1, relative to bounds just found");
     float sum[2];
-    mask_scores();
+    const bool masked = mask_scores();
+    if (Config::kTellsFirsts && masked && (what_ & TileNote::kFirsts) != 0 && find_bounds(head, kSlack)) {
+      end_output(kNone);
+      rescale(head);
+    }
     end_output(multiplied);
     take_weights(head, sum);
     if (__any_sync(~0U, fmaxf(sum[0], sum[1]) > kMostWeight)) {
@@ -242,9 +248,9 @@ class ForwardConsumer : Consumer<Config> {
     for (int i = 0; i < 2; ++i) sum_[head][i] += sum[i];
   }
 
-  /// Those that a row is not to see become -inf.
-  __device__ void mask_scores() {
-    if (!TileNote::touched(what_)) return;
+  /// Those that a row is not to see become -inf; false where there are none such.
+  __device__ bool mask_scores() {
+    if (!TileNote::touched(what_)) return false;
     if ((what_ & TileNote::kSigned) != 0) {
 #pragma unroll
       for (float& s : scores_) s *= p_.sign;
@@ -261,6 +267,7 @@ class ForwardConsumer : Consumer<Config> {
         }
       }
     }
+    return true;
   }
 
   /// Moves the bounds that are more than `slack` below the largest score of their row. It is rare: true where it

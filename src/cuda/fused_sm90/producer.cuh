@@ -302,12 +302,18 @@ class Producer {
       const bool filled = along.rows.size() == p_.grid.axes[axis_].row_box;
       gaps = p_.grid.rows.volume < kWarpgroupRows || (~__ballot_sync(~0U, filled) >> (3 * warpgroup_) & 7) != 0;
     }
+    bool firsts = false;
+    if constexpr (Config::kTellsFirsts) {
+      const bool begun = number < share.tiles() && tile <= along.last_begun;
+      firsts = (~__ballot_sync(~0U, begun) >> (3 * warpgroup_) & 7) == 0;
+    }
     if (lane_ < 3 * kWarpgroups) {
       TileNote& note = notes[warpgroup_];
       note.begin[axis_] = tile * p_.grid.axes[axis_].column_tile;
       if (axis_ == 0) {
         note.what = TileNote::make(p_.grid, share, number, along_fast, Config::kColumns, axes) |
-                    (p_.sign != 1.0F ? TileNote::kSigned : 0) | (gaps ? TileNote::kGaps : 0);
+                    (p_.sign != 1.0F ? TileNote::kSigned : 0) | (gaps ? TileNote::kGaps : 0) |
+                    (firsts ? TileNote::kFirsts : 0);
       }
     }
     __syncwarp();

@@ -199,6 +199,7 @@ struct AxisShare {
   int column_tiles;  ///< none where a smaller dilation group has no such row tile
   Range needed;      ///< tiles of which some row of the warpgroup sees a column
   Range unmasked;    ///< tiles of which all rows of the warpgroup see all columns
+  int last_begun;    ///< the last tile in which what some row of the warpgroup sees begins
 };
 
 /// One axis of the work item with origin `origin` as a warpgroup of one of the sharers sees it.
@@ -207,7 +208,7 @@ VICINAL_HOST_DEVICE inline AxisShare axis_share(const TiledGrid& grid, int axis_
                                                 int warpgroup, int sharer = 0) {
   const TiledAxis& axis = grid.axes[axis_number];
   const int box = grid.box_along(axis_number, warpgroup, sharer);
-  AxisShare share{{0, 0}, 0, 0, {0, 0}, {0, 0}};
+  AxisShare share{{0, 0}, 0, 0, {0, 0}, {0, 0}, 0};
   const Window window = axis.in_group(group);
   const int end = smaller(origin + axis.row_tile, window.members);
   if (origin >= end) return share;
@@ -223,6 +224,7 @@ VICINAL_HOST_DEVICE inline AxisShare axis_share(const TiledGrid& grid, int axis_
   const Range last = seen_by<kRows>(window, share.rows.end - 1);
   share.needed = {(first.begin - share.halo_begin) / axis.column_tile, tiles_up_to(last.end)};
   share.unmasked = {tiles_up_to(last.begin), (first.end - share.halo_begin) / axis.column_tile};
+  share.last_begun = (last.begin - share.halo_begin) / axis.column_tile;
   return share;
 }
 
@@ -292,7 +294,8 @@ struct alignas(16) TileNote {
   static constexpr int kShort = 1 << 3;   ///< ... not all columns hold tokens: bits 8 to 15 count those that do,
   static constexpr int kSigned = 1 << 4;  ///< scores are to be multiplied by the sign of the scale,
   static constexpr int kGaps = 1 << 5;    ///< some rows hold no token, and are to see nothing,
-  static constexpr int kBegins = 1 << 6;  ///< ... it is no neighbor along the fast axis of the tile before.
+  static constexpr int kBegins = 1 << 6;  ///< ... it is no neighbor along the fast axis of the tile before,
+  static constexpr int kFirsts = 1 << 7;  ///< some rows may have seen nothing before it.
 
   int what;
   int begin[3];  ///< of the tile along each axis, relative to the halo
