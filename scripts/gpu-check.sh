@@ -15,6 +15,7 @@
 #                     memcheck racecheck synccheck initcheck first-plans benchmark benchmark-bf16 overhead peers;
 #                     and, where they are named only: sweep-long tilings-forward tilings-backward ragged small-problems
 #                     profiles-headline profiles-dense training
+#   --forward         measure forward passes alone
 #   --fresh           forget what passed before
 #
 # Needs a GPU, a CUDA toolkit, Python with PyTorch, NumPy, matplotlib, pytest, nanobind and nanobind-backend, but no
@@ -24,6 +25,7 @@ cd "$(dirname "$0")/.." || exit
 
 work=build/gpu-check
 build='' deps='' cutlass='' extension='' commit='' record='' steps='' cases=400 fresh=no
+passes=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --work) work=$2; shift 2 ;;
@@ -35,8 +37,9 @@ while [[ $# -gt 0 ]]; do
     --record) record=$2; shift 2 ;;
     --cases) cases=$2; shift 2 ;;
     --steps) steps=" $2 "; shift 2 ;;
+    --forward) passes=(--forward); shift ;;
     --fresh) fresh=yes; shift ;;
-    *) sed -n '2,21p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,22p' "$0" >&2; exit 2 ;;
   esac
 done
 mkdir -p "$work"
@@ -163,8 +166,8 @@ bench() {  # bench NAME SUITE OPTION...: in one process, as each measures the ro
   local name=$1 suite=$2
   shift 2
   rm -f "$work/bench-$name.json"
-  limited "$build/cli/vicinal" bench --device cuda --suite "benchmarks/suites/$suite.json" --cold --seconds 0.1 "$@" \
-    --json "$work/bench-$name.json"
+  limited "$build/cli/vicinal" bench --device cuda --suite "benchmarks/suites/$suite.json" --cold --seconds 0.1 \
+    "${passes[@]}" "$@" --json "$work/bench-$name.json"
 }
 
 # Masked tiles beside whole ones, along one axis, along some of three and along all: forced, and as many for each work
@@ -187,7 +190,7 @@ benchmark() {
   done
   bench planned-fp16 headline "${headline_quick[@]}" --dtype fp16 || failed=1
   bench planned-fp16-largest headline "${headline_largest[@]}" --dtype fp16 || failed=1
-  bench deterministic-fp16 headline --dtype fp16 --backward --deterministic || failed=1
+  [[ ${#passes[@]} -gt 0 ]] || bench deterministic-fp16 headline --dtype fp16 --backward --deterministic || failed=1
   bench planned-fp16-small small_windows --forward || failed=1
   bench planned-fp16-dense dense --rounds 3 || failed=1  # rates that are compared with each other
   bench_masked_tiles fp16 || failed=1
@@ -220,13 +223,12 @@ peers() {
     [[ -s $file ]] && records+=(--record "$file")
   done
   rm -f "$work"/peers-*.json
-  with_package python3 -m benchmarks.peers --suite dense --only dense --peers cudnn --seconds 0.1 "${records[@]}" \
+  local each=("${passes[@]}" --seconds 0.1 "${records[@]}")
+  with_package python3 -m benchmarks.peers --suite dense --only dense --peers cudnn "${each[@]}" \
     --json "$work/peers-dense.json" \
-    --then --suite dense --only dense --dtype bf16 --peers cudnn --seconds 0.1 "${records[@]}" \
-    --json "$work/peers-dense-bf16.json" \
-    --then "${headline_largest[@]}" --peers cudnn --seconds 0.1 "${records[@]}" --json "$work/peers-largest.json" \
-    --then "${headline_quick[@]}" --seconds 0.1 --budget 90 "${records[@]}" --json "$work/peers-headline.json" \
-    --plot "$work/peers.png"
+    --then --suite dense --only dense --dtype bf16 --peers cudnn "${each[@]}" --json "$work/peers-dense-bf16.json" \
+    --then "${headline_largest[@]}" --peers cudnn "${each[@]}" --json "$work/peers-largest.json" \
+    --then "${headline_quick[@]}" --budget 90 "${each[@]}" --json "$work/peers-headline.json" --plot "$work/peers.png"
 }
 
 # What takes minutes and changes with kernels and planner alone; each leaves a file of its own in WORK.
@@ -250,13 +252,14 @@ ragged() {
   local suite
   for suite in ragged ragged_alignments; do
     limited "$build/cli/vicinal" bench --device cuda --suite "benchmarks/suites/$suite.json" --cold --seconds 0.02 \
-      --repetitions 5 --json "$work/$suite.json" || return
+      --repetitions 5 "${passes[@]}" --json "$work/$suite.json" || return
   done
 }
 
 small_problems() {
   local backend operation
   for operation in forward backward; do
+    [[ ${#passes[@]} -gt 0 && $operation == backward ]] && continue
     for backend in naive fused ''; do
       limited "$build/cli/vicinal" bench --device cuda --suite benchmarks/suites/small_problems.json "--$operation" \
         --seconds 0.01 ${backend:+--backend "$backend"} --json "$work/small-$operation-${backend:-planned}.json" || return
@@ -273,6 +276,7 @@ profiles() {  # profiles SUITE PROBLEM...
   rm -f "$file"
   for name; do
     for pass in 'forward:fused_kernel.*Pass.[01]' 'backward:fused_kernel.*Pass.[2-6]|delta_kernel|round_kernel'; do
+      [[ ${#passes[@]} -gt 0 && ${pass%%:*} == backward ]] && continue
       echo "# $name ${pass%%:*}" >>"$file"
       limited ncu --csv --print-units base --clock-control none --kernel-name-base demangled \
         --kernel-name "regex:${pass#*:}" --launch-count 6 --metrics "$(tr -d ' \n' <<<'

@@ -20,23 +20,23 @@ struct ClassCosts {
   double item;  ///< what a work item adds
 };
 
-// From up to 129 tilings of each of 108 problems on one H100, forward (docs/decisions/0084-hopper-kept-masks.md) and
+// From up to 129 tilings of each of 108 problems on one H100, forward (docs/decisions/0088-hopper-first-scores.md) and
 // backward (0071-hopper-cost-model.md).
 constexpr std::array<ClassCosts, kForwardClasses.size()> kForwardCosts{{
-    {0.239, 0.095, 0.443},  // 32x1
-    {0.422, 0.186, 1.434},  // 32x2
-    {0.273, 0.117, 0.389},  // 64x1
-    {0.527, 0.114, 1.265},  // 64x2
-    {0.651, 0.103, 1.258},  // 96x2
-    {0.726, 0.180, 1.930},  // 128x2
-    {0.814, 0.091, 2.727},  // 192x2
-    {0.831, 0.049, 3.048},  // 256x2
+    {0.246, 0.095, 0.422},  // 32x1
+    {0.419, 0.190, 1.723},  // 32x2
+    {0.299, 0.115, 0.445},  // 64x1
+    {0.530, 0.116, 1.278},  // 64x2
+    {0.656, 0.140, 1.683},  // 96x2
+    {0.735, 0.108, 2.540},  // 128x2
+    {0.810, 0.097, 3.017},  // 192x2
+    {0.818, 0.051, 3.207},  // 256x2
 }};
 
 // Of two heads.
 constexpr std::array<ClassCosts, kForwardPairsClasses.size()> kForwardPairsCosts{{
-    {0.451, 0.185, 0.499},  // 32x1
-    {0.845, 0.188, 1.864},  // 32x2
+    {0.487, 0.126, 0.725},  // 32x1
+    {0.803, 0.185, 2.248},  // 32x2
 }};
 
 // Of both passes together.
@@ -70,13 +70,13 @@ constexpr double kLoneBetween = 0.315;
 /// Masks of tiles that leave columns over take this much longer: one more word to look up. It hardly does more than to
 /// decide between tilings that are equal otherwise.
 constexpr double kShortMask = 1.03;
-/// What a tile takes less that is not masked where no row of the box holds a token, forward from head dim 96 on, as a
-/// share of `tile`: nothing but zeros is multiplied, perhaps for less power.
-constexpr double kEmptyRows = 0.25;
+/// What a tile takes less where no row of the box holds a token, forward from head dim 96 on, as a share of `tile`:
+/// nothing but zeros is multiplied, perhaps for less power.
+constexpr double kEmptyRows = 0.27;
 constexpr int kLeastDimOfPower = 96;
 /// What a tile takes less, from that head dim on, that two blocks share (docs/decisions/0082).
 constexpr double kSharedTile = 0.025;
-/// As for rows without a token, in two passes backward with two stages, of all tiles.
+/// The same in two passes backward with two stages.
 constexpr double kEmptyRowsBackward = 0.1;
 /// How much of the time in which the last blocks work is lost: the others leave them power and memory. Forward, where
 /// blocks of one warpgroup share a multiprocessor, they leave them tensor cores, too.
@@ -88,10 +88,15 @@ constexpr std::array kForwardLaunchSeconds{15.8e-6, 16.4e-6};
 constexpr std::array kBackwardLaunchSeconds{5.3e-6, 10.2e-6};
 constexpr double kSmallLaunchSeconds = 4e-6;  // of kernels that do little
 /// Microseconds that the threads of a multiprocessor take to copy a tile of each tensor, by the head dim of a row, in
-/// blocks of one warpgroup, whose one warp that copies is slower than all else; fitted forward. Four of them mostly
-/// keep up, so that tiles are best chosen as for the copy engine.
+/// blocks of one warpgroup, whose one warp that copies is slower than all else; fitted forward.
 constexpr double kCopiesOf32 = 0.95;
 constexpr double kCopiesOf64 = 1.22;
+/// Four warps are slower than all else forward where windows are small: of a chunk of 128 tokens, what a work item
+/// adds, and what a visit keeps them from, as a share of `tile`. Backward they mostly keep up, so that tiles are best
+/// chosen as for the copy engine.
+constexpr double kCopiesOfChunk = 0.77;
+constexpr double kCopiesOfItem = 5.1;
+constexpr double kKeptFromCopies = 0.6;
 /// Where words are shifted.
 constexpr double kShifted = 1.35;
 /// How much longer a tile of vectors that begin between words takes, in blocks of two warpgroups, the more the longer
@@ -122,11 +127,13 @@ const ClassCosts& class_costs(Method method, const KernelClass& size) {
   return kOnePassCosts[index];
 }
 
-/// Microseconds that threads take to copy a tile of each tensor, where that matters.
-double thread_copies(const Problem& grid, Method method, const KernelClass& size) {
+/// Microseconds that threads take to copy a tile of each tensor, where they do and that matters.
+double tile_by_threads(const Problem& grid, Method method, const KernelClass& size) {
   const Copies copies = copies_of(grid);
-  if (copies.by_copy_engine || size.warpgroups > 1) return 0;
-  const double aligned = joined_heads(method) * size.dim <= 32 ? kCopiesOf32 : kCopiesOf64;
+  if (copies.by_copy_engine || (size.warpgroups > 1 && !is_forward(method))) return 0;
+  const int dim = joined_heads(method) * size.dim;
+  const auto tokens = static_cast<double>(ceil_div(dim, kChunk) * size.columns);
+  const double aligned = size.warpgroups > 1 ? kCopiesOfChunk * tokens / 128 : (dim <= 32 ? kCopiesOf32 : kCopiesOf64);
   return copies.alignment < 4 ? aligned * kShifted : aligned;
 }
 
@@ -232,6 +239,7 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
       idle_loss_(is_forward(method) && size.warpgroups == 1 ? kSharedIdleLoss : kIdleLoss),
       launch_seconds_((is_forward(method) ? kForwardLaunchSeconds : kBackwardLaunchSeconds)[size.warpgroups - 1]),
       copy_seconds_(0),
+      by_threads_{},
       spill_seconds_(0),
       aside_seconds_(0) {
   const ClassCosts& costs = class_costs(method, size);
@@ -245,8 +253,12 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
   const auto dims = static_cast<double>(joined * (grid.dim + grid.dim_v));
   const auto element = static_cast<double>(size_of(grid.dtype));
   byte_seconds_ = heads * dims * element / (is_forward(method) ? kForwardBytesPerSecond : kBackwardBytesPerSecond);
-  thread_seconds_ = heads * thread_copies(grid, method, size) * kSeconds;
-  if (std::ranges::max(grid.dilation) > 1 && thread_seconds_ == 0) {  // else no axis is walked
+  by_threads_.tile = heads * tile_by_threads(grid, method, size) * kSeconds;
+  if (by_threads_.tile > 0 && size.warpgroups > 1) {
+    by_threads_.item = heads * kCopiesOfItem * kSeconds;
+    by_threads_.visit = heads * kKeptFromCopies * costs.tile * kSeconds;
+  }
+  if (std::ranges::max(grid.dilation) > 1 && by_threads_.tile == 0) {  // else no axis is walked
     const double copy = is_forward(method) ? kForwardCopySeconds[size.warpgroups - 1] : kBackwardCopySeconds;
     const std::int64_t chunks = ceil_div(joined * grid.dim, kChunk) + ceil_div(joined * grid.dim_v, kChunk);
     copy_seconds_ = heads * static_cast<double>(chunks) * copy / kMultiprocessors;
@@ -295,8 +307,7 @@ CostModel::CostModel(const Problem& grid, Method method, const KernelClass& size
                .item = item,
                .lone = tile * lone,
                .between = two_stages_backward ? tile * kLoneBetween : 0,
-               .empty = power_binds ? tile * kEmptyRows : (sparse_backward ? tile * kEmptyRowsBackward : 0),
-               .empty_masked = sparse_backward ? tile * kEmptyRowsBackward : 0,
+               .empty = tile * (power_binds ? kEmptyRows : (sparse_backward ? kEmptyRowsBackward : 0)),
                .shared = power_binds ? tile * kSharedTile : 0,
                .item_tiles = item / (tile * warpgroups_)};
   }
@@ -320,15 +331,17 @@ double CostModel::seconds(std::size_t pass, const Work& work, const Tile& tile, 
   const double bytes = (work.loaded + extra) * tile.volume * byte_seconds_;
   // `copy_seconds_` are of two tensors.
   const double row_copies = work.copies > 1 ? work.items * warpgroups_ * work.copies * row_tensors_ / 2 : 0;
-  const double copies =
-      (work.loaded * tile.copies + row_copies) * copy_seconds_ + (work.loaded + extra) * thread_seconds_;
+  const double copies = (work.loaded * tile.copies + row_copies) * copy_seconds_;
+  const double by_threads = (work.loaded + extra) * (1 + tile.longer) * by_threads_.tile +
+                            work.items * by_threads_.item + visited * by_threads_.visit;
   const double lone = std::max(work.loaded * warpgroups_ - work.visited, 0.0);
   const double both = std::max(work.visited - work.loaded, 0.0);
   const double lonely = lone * costs.lone + std::min(lone, 2 * both) * costs.between;
-  const double empty = empty_rows(work.rows) * (unmasked * costs.empty + (visited - unmasked) * costs.empty_masked);
-  const double tiles = visited * (shared ? costs.tile - costs.shared : costs.tile) * (1 + tile.longer);
+  const double empty = empty_rows(work.rows) * visited * costs.empty;
+  const double tiles = visited * (shared ? costs.tile - costs.shared : costs.tile);
   const double busy = tiles + masks + lonely + work.items * costs.item - empty;
-  double seconds = std::max(std::max(busy, copies) * idling, bytes);
+  // What threads wait for, memory, is theirs where other blocks are idle.
+  double seconds = std::max({std::max(busy, copies) * idling, by_threads, bytes});
   if (spill_seconds_ > 0) {
     // Memory that is busy for about as long hinders the rest: the fourth root of the sum of fourth powers.
     const double spilled = work.loaded * tile.volume * spill_seconds_;

@@ -68,7 +68,7 @@ class CostModel {
     double extra;   ///< such tiles hold the extra tokens, where rows are queries
     double copies;  ///< boxes by which the copy engine fills it, where those take time: where it is walked
     bool full;      ///< else columns are left over, and masked
-    double longer;  ///< the part of its time that it takes more since its rows are not aligned to words
+    double longer;  ///< the part that threads take more to copy it since its rows are not aligned to words
   };
   [[nodiscard]] Tile tile(const PerAxis<std::int64_t>& shape) const;
 
@@ -101,9 +101,8 @@ class CostModel {
   /// Where at most `unmasked` pairs are not masked, of boxes of that many rows, and others along `axes` axes at least.
   [[nodiscard]] Visits visits(std::size_t pass, double unmasked, double axes, double rows) const {
     const PassCosts& costs = passes_[pass];
-    const double of_unmasked = costs.mask - gap(costs, rows) + empty_rows(rows) * (costs.empty - costs.empty_masked);
-    return {unmasked * of_unmasked,
-            costs.tile + costs.mask + axes * costs.axis - empty_rows(rows) * costs.empty_masked};
+    return {unmasked * (costs.mask - gap(costs, rows)),
+            costs.tile + costs.mask + axes * costs.axis - empty_rows(rows) * costs.empty};
   }
   /// What a pass takes at least: `fixed`, and `visit` for each (warpgroup, tile) pair.
   struct Bound {
@@ -133,7 +132,7 @@ class CostModel {
   struct PassCosts {
     RowKind rows;
     double item_heads;  ///< heads and batch entries that have items of their own
-    double tile, mask, axis, gap, item, lone, between, empty, empty_masked, shared;
+    double tile, mask, axis, gap, item, lone, between, empty, shared;
     double item_tiles;  ///< as many take as long as what an item adds
   };
   /// The share of rows that hold no token.
@@ -150,11 +149,15 @@ class CostModel {
   bool aligned_to_words_;  ///< or of no importance
   double idle_loss_;       ///< how much of the time is lost in which the last blocks work
   double launch_seconds_;
-  double copy_seconds_;        ///< of one copy for each tensor and chunk, for all heads and batch entries
-  double thread_seconds_ = 0;  ///< of a tile of each tensor that threads copy, likewise; 0 where the copy engine does
-  double spill_seconds_;       ///< of a token that is added to where the sums of a head do not fit into the cache
-  double aside_seconds_;       ///< what rows bring and take; delta; gradients of extra tokens; clearing and rounding dQ
-  double byte_seconds_;        ///< of a token that is loaded, and added to, for all heads and batch entries
+  double copy_seconds_;  ///< of one copy for each tensor and chunk, for all heads and batch entries
+  /// Where threads copy: of a tile of each tensor, of a work item, and of what a visit keeps them from; likewise.
+  struct ThreadCosts {
+    double tile, item, visit;
+  };
+  ThreadCosts by_threads_;
+  double spill_seconds_;  ///< of a token that is added to where the sums of a head do not fit into the cache
+  double aside_seconds_;  ///< what rows bring and take; delta; gradients of extra tokens; clearing and rounding dQ
+  double byte_seconds_;   ///< of a token that is loaded, and added to, for all heads and batch entries
   std::array<PassCosts, kMostPasses> passes_{};
 };
 
