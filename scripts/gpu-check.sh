@@ -309,16 +309,16 @@ fi
 # most of the GPU's memory, so those tests run one after the other.
 tests=()
 beside() { step "$@" & tests+=($!); }
-beside kernels 240 kernel_tests '*cuda*:OnGpu.*:Cuda.*:TensorMap.*-*FarApart*'
+beside kernels 300 kernel_tests '*cuda*:OnGpu.*:Cuda.*:TensorMap.*-*FarApart*'
 for ((part = 1; part <= hopper_parts; ++part)); do
-  beside "hopper-$part" 240 hopper_tests "$part"
+  beside "hopper-$part" 300 hopper_tests "$part"
 done
-beside far-apart 150 kernel_tests '*FarApart*cuda*:*FarApart*sm90*'
-beside sweep 150 sweep --backend naive
-beside sweep-hopper 150 sweep --backend fused
-beside python 240 python_tests
+beside far-apart 240 kernel_tests '*FarApart*cuda*:*FarApart*sm90*'
+beside sweep 240 sweep --backend naive
+beside sweep-hopper 240 sweep --backend fused
+beside python 300 python_tests
 for tool in memcheck racecheck synccheck initcheck; do
-  beside "$tool" 240 sanitizer "$tool"
+  beside "$tool" 300 sanitizer "$tool"
 done
 beside unit 60 unit_tests
 for process in "${tests[@]}"; do

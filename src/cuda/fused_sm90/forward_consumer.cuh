@@ -229,9 +229,10 @@ class ForwardConsumer : Consumer<Config> {
     static_assert(Config::kColumns / 4 < kMostWeight, "of weights up to 1, relative to bounds just found");
     float sum[2];
     const bool masked = mask_scores();
-    if (Config::kTellsFirsts && masked && (what_ & TileNote::kFirsts) != 0 && find_bounds(head, kSlack)) {
-      end_output(kNone);
-      rescale(head);
+    if (Config::kTellsFirsts && masked && (what_ & TileNote::kFirsts) != 0) {
+      const bool moves = find_bounds(head, kSlack);
+      end_output(kNone);  // all warps, whether or not bounds of theirs have moved: they wait for products together
+      if (moves) rescale(head);
     }
     end_output(multiplied);
     take_weights(head, sum);
