@@ -293,42 +293,47 @@ class CopyingWarp {
   __device__ void shift_rows(const OnItsWay& tile, int slot, int first_chunk, int end_chunk) const {
     constexpr int kPieces = 8;  // of a chunk; of the last one, those of which the head dims of the class take some:
     constexpr int kLastPieces = (Config::kHeads * Config::kDim * sizeof(Element) - 1) / sizeof(Piece) % kPieces + 1;
-    // As registers suffice.
-    constexpr int kAtOnce =
-        is_forward(Config::kPass) && !kDefers && (Config::kDim <= 64 || Config::kDim >= 192) ? 4 : 2;
+    // Pieces that are loaded before they are needed, for their latency, as registers suffice.
+    constexpr int kAhead = Config::kSumsQueries && Config::kDim == 128 ? 2 : 3;
 #pragma unroll 1
     for (unsigned row = lane(); row < tile.rows; row += 32) {
       const int shift = shift_of(tile, row);
       std::uint32_t at = tile.address + (first_chunk * tile.room + row) * 128 + row % kSwizzledRows * 16;
       if (kHalves && first_chunk > 0) middle(row) = load_shared(at);  // before it is shifted
+      Piece pieces[kAhead];
+#pragma unroll
+      for (int p = 0; p < kAhead; ++p) pieces[p] = load_piece(at ^ p * sizeof(Piece));
 #pragma unroll 1
       for (int chunk = first_chunk + 1; chunk <= end_chunk; ++chunk) {
         const std::uint32_t next_chunk = at + tile.room * 128;
-        std::uint32_t last = 0;
-        if (chunk < end_chunk) {
-          last = load_shared(next_chunk);
-        } else if (end_chunk < Config::kChunks) {
-          last = middle(row);
-        } else if (kFillsChunks && tile.is_full) {
-          last = load_shared(shared_address(&row_end(slot, row)));
-        }
 #pragma unroll
-        for (int first = 0; first < kPieces; first += kAtOnce) {  // loads together, so that their latency is one
-          if (first >= kLastPieces && chunk == Config::kChunks) break;
-          const std::uint32_t behind = first + kAtOnce < kPieces ? load_shared(at ^ (first + kAtOnce) * 16) : last;
-          Piece pieces[kAtOnce];
-#pragma unroll
-          for (int p = 0; p < kAtOnce; ++p) pieces[p] = load_piece(at ^ (first + p) * 16);
-#pragma unroll
-          for (int p = 0; p < kAtOnce; ++p) {
-            const Piece result = shifted(pieces[p], p + 1 < kAtOnce ? pieces[p + 1].words[0] : behind, shift);
-            store_shared(at ^ (first + p) * 16,
-                         uint4{result.words[0], result.words[1], result.words[2], result.words[3]});
+        for (int p = 0; p < kPieces; ++p) {
+          if (p >= kLastPieces && chunk == Config::kChunks) break;
+          Piece ahead{};
+          if (p + kAhead < kPieces) {
+            ahead = load_piece(at ^ (p + kAhead) * sizeof(Piece));
+          } else if (chunk < end_chunk) {
+            ahead = load_piece(next_chunk ^ (p + kAhead - kPieces) * sizeof(Piece));
+          } else if (p + kAhead == kPieces) {
+            ahead.words[0] = behind_last(tile, slot, row, end_chunk);
           }
+          const Piece result = shifted(pieces[0], pieces[1].words[0], shift);
+          store_shared(at ^ p * sizeof(Piece),
+                       uint4{result.words[0], result.words[1], result.words[2], result.words[3]});
+#pragma unroll
+          for (int i = 0; i + 1 < kAhead; ++i) pieces[i] = pieces[i + 1];
+          pieces[kAhead - 1] = ahead;
         }
         at = next_chunk;
       }
     }
+  }
+
+  /// The word behind the last chunk that is shifted of a row.
+  __device__ std::uint32_t behind_last(const OnItsWay& tile, int slot, unsigned row, int end_chunk) const {
+    if (end_chunk < Config::kChunks) return middle(row);
+    if (kFillsChunks && tile.is_full) return row_end(slot, row);
+    return 0;
   }
 
   __device__ static Piece load_piece(std::uint32_t from) {

@@ -91,9 +91,9 @@ constexpr double kSmallLaunchSeconds = 4e-6;  // of kernels that do little
 /// blocks of one warpgroup, whose one warp that copies is slower than all else; fitted forward.
 constexpr double kCopiesOf32 = 0.95;
 constexpr double kCopiesOf64 = 1.22;
-/// Four warps are slower than all else forward where windows are small: of a chunk of 128 tokens, what a work item
-/// adds, and what a visit keeps them from, as a share of `tile`. Backward they mostly keep up, so that tiles are best
-/// chosen as for the copy engine.
+/// Four warps are slower than all else forward, one head at a time, where windows are small: of a chunk of 128 tokens,
+/// what a work item adds, and what a visit keeps them from, as a share of `tile`. Of pairs of heads and backward they
+/// mostly keep up, so that tiles are best chosen as for the copy engine.
 constexpr double kCopiesOfChunk = 0.77;
 constexpr double kCopiesOfItem = 5.1;
 constexpr double kKeptFromCopies = 0.6;
@@ -130,7 +130,7 @@ const ClassCosts& class_costs(Method method, const KernelClass& size) {
 /// Microseconds that threads take to copy a tile of each tensor, where they do and that matters.
 double tile_by_threads(const Problem& grid, Method method, const KernelClass& size) {
   const Copies copies = copies_of(grid);
-  if (copies.by_copy_engine || (size.warpgroups > 1 && !is_forward(method))) return 0;
+  if (copies.by_copy_engine || (size.warpgroups > 1 && method != Method::forward)) return 0;
   const int dim = joined_heads(method) * size.dim;
   const auto tokens = static_cast<double>(ceil_div(dim, kChunk) * size.columns);
   const double aligned = size.warpgroups > 1 ? kCopiesOfChunk * tokens / 128 : (dim <= 32 ? kCopiesOf32 : kCopiesOf64);
