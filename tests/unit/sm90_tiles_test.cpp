@@ -5,7 +5,6 @@
 
 #include <array>
 #include <map>
-#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -90,28 +89,20 @@ class Player {
       if (!exists) continue;
       const int fast = share.fast_axis(grid_);
       ColumnTileCursor cursor{};
-      bool has_seen = false;
       for (int t = 0; t < share.tiles(); ++t, cursor.next(share.count[0], share.count[1])) {
         if (t < share.skipped_before || t >= share.skipped_before + share.attended) continue;
         TileNote note{};
         int masked = 0;
+        bool begun = true;  // what some row sees may begin in the tile
         for (int a = 0; a < 3; ++a) {
           const int tile = cursor.along(grid_, a);
+          begun = begun && tile <= axes[a].last_begun;
           note.begin[a] = tile * grid_.axes[a].column_tile;
           masked |= static_cast<int>(!axes[a].unmasked.contains(tile)) << a;
         }
         note.what = TileNote::make(grid_, share, t, cursor.along_loop(share.fast_loop()), kColumns, masked);
-        bool sees_some = true;
-        bool first_known = true;
-        for (int a = 0; a < 3; ++a) {
-          const Range along{seen[a].begin - note.begin[a], seen[a].end - note.begin[a]};
-          sees_some = sees_some && along.end > 0 && along.begin < grid_.axes[a].column_tile;
-          first_known = first_known && cursor.along(grid_, a) <= axes[a].last_begun;
-        }
-        if (sees_some && !std::exchange(has_seen, true)) {
-          EXPECT_TRUE(first_known);
-        }
         see(note, fast, t == share.skipped_before, seen, [&](int c) {
+          EXPECT_TRUE(begun || met_.contains(row));
           Position column{};
           for (int a = 0; a < 3; ++a) {
             column[a] =

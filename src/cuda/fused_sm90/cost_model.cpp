@@ -131,9 +131,11 @@ const ClassCosts& class_costs(Method method, const KernelClass& size) {
 double tile_by_threads(const Problem& grid, Method method, const KernelClass& size) {
   const Copies copies = copies_of(grid);
   if (copies.by_copy_engine || (size.warpgroups > 1 && method != Method::forward)) return 0;
-  const int dim = joined_heads(method) * size.dim;
-  const auto tokens = static_cast<double>(ceil_div(dim, kChunk) * size.columns);
-  const double aligned = size.warpgroups > 1 ? kCopiesOfChunk * tokens / 128 : (dim <= 32 ? kCopiesOf32 : kCopiesOf64);
+  double aligned = joined_heads(method) * size.dim <= 32 ? kCopiesOf32 : kCopiesOf64;
+  if (size.warpgroups > 1) {
+    const auto tokens = static_cast<double>(ceil_div(size.dim, kChunk) * size.columns);
+    aligned = kCopiesOfChunk * tokens / 128;
+  }
   return copies.alignment < 4 ? aligned * kShifted : aligned;
 }
 
